@@ -1,0 +1,231 @@
+"""Read and change the residual stream while the model runs.
+
+Row 0 is the embedding (what block 1 receives), row k is the output of block k, counted from 1, never normed.
+Our own hooks are used, and never transformers' `output_hidden_states`: what that returns misses an edit made by
+a hook that was added after its first use.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from semhub_utils.language_model import LanguageModel
+
+Positions = str | int | Sequence[int] | None
+State = Float[Tensor, "texts tokens d_model"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which tokens the current forward pass works on.
+
+    `index` counts real tokens from 0 and is -1 on padding; with a key-value cache it goes on where the last pass
+    ended. `lengths` is the number of real tokens of each prompt. `continued` says that this pass does not begin a
+    prompt but goes on from the last pass.
+    """
+
+    index: Int[Tensor, "texts tokens"]
+    lengths: Int[Tensor, " texts"]
+    continued: bool
+
+    def select(self, positions: Positions) -> Bool[Tensor, "texts tokens"]:
+        """The mask of the chosen positions, never true on padding; see `edit` for what may be chosen."""
+        if positions is None or positions == "all":
+            return self.index >= 0
+        if positions == "prompt":
+            return (self.index >= 0) & (self.index < self.lengths[:, None])
+        chosen = torch.zeros_like(self.index, dtype=torch.bool)
+        for position in position_list(positions):
+            chosen |= self.index == (position if position >= 0 else self.lengths[:, None] + position)
+        return chosen
+
+    def columns(self, positions: Sequence[int]) -> Int[Tensor, "texts positions"]:
+        """Where in the padded batch the given positions of each text stand; they must exist."""
+        wanted = torch.tensor(positions, device=self.index.device).expand(len(self.lengths), -1)
+        wanted = torch.where(wanted < 0, self.lengths[:, None] + wanted, wanted)
+        return (self.index[:, None, :] == wanted[:, :, None]).int().argmax(-1)
+
+
+@contextmanager
+def record(lm: LanguageModel, layers: int | Sequence[int] | None = None) -> Iterator[dict[int, State]]:
+    """Record the residual stream of what runs inside the block.
+
+    Args:
+        lm: the model.
+        layers: which rows, 0 (the embedding) to `n_layers`; all by default.
+
+    Yields:
+        `states[k]` of shape (texts, tokens, d_model), in the model's dtype and on its device, padding included.
+        It holds the last batch of prompts that ran; what is generated after them with a cache is appended.
+
+    Edits are in it, also at their own layer, whichever context was entered first.
+    """
+    states: dict[int, State] = {}
+
+    def see(layer: int, state: State, where: Where) -> None:
+        states[layer] = torch.cat([states[layer], state], dim=1) if where.continued else state
+
+    with watch(lm, layers, see):
+        yield states
+
+
+@contextmanager
+def watch(
+    lm: LanguageModel, layers: int | Sequence[int] | None, see: Callable[[int, State, Where], None]
+) -> Iterator[None]:
+    """Call `see(layer, state, where)` as each chosen row is computed; nothing is kept.
+
+    This is what `record` is made of, for callers that need less than the whole state: pooling it at once is how
+    `hidden_states` stays within the memory of one batch.
+    """
+    chosen = range(lm.n_layers + 1) if layers is None else [layers] if isinstance(layers, int) else list(layers)
+    for layer in chosen:
+        lm.check_layer(layer)
+
+    def see_only(layer: int, state: State, where: Where) -> State:
+        see(layer, state, where)
+        return state
+
+    with _hooked(lm, chosen, see_only, first=False):
+        yield
+
+
+@contextmanager
+def edit(lm: LanguageModel, layer: int, fn: Callable[[State], State], positions: Positions = None) -> Iterator[None]:
+    """Change the residual stream at one layer in what runs inside the block.
+
+    Args:
+        lm: the model.
+        layer: 0 edits the embedding, k the output of block k.
+        fn: takes the state (texts, tokens, d_model) and returns one of the same shape; only the chosen positions of
+            what it returns are used. During generation with a cache it is called once for the prompt and then once
+            for each new token.
+        positions: None or "all" for every real token, "prompt" for the tokens of the prompt, "last" for its last
+            one, or numbers. Numbers count real tokens, never padding; negative ones count from the end of the
+            prompt; those past the prompt are reached as tokens are generated.
+
+    Of two edits at one layer, the one entered last runs first.
+
+    Raises:
+        ValueError: for a layer out of range, a result of another shape, unknown positions, or a position that was
+            never reached.
+    """
+    lm.check_layer(layer)
+    numbers = [] if positions in (None, "all", "prompt") else position_list(positions)
+    unreached = {n for n in numbers if n >= 0}
+    longest = 0
+
+    def change(layer: int, state: State, where: Where) -> State:
+        nonlocal longest
+        if numbers:
+            check_positions([n for n in numbers if n < 0], where.lengths.tolist())
+            unreached.difference_update(where.index.unique().tolist())
+        longest = max(longest, int(where.index.max()) + 1)
+        new = fn(state)
+        if not isinstance(new, Tensor) or new.shape != state.shape:
+            got = f"the shape {tuple(new.shape)}" if isinstance(new, Tensor) else repr(new)
+            raise ValueError(
+                f"the edit at layer {layer} returned {got}: return a tensor of the shape it was given, "
+                f"{tuple(state.shape)}"
+            )
+        chosen = where.select(positions).to(state.device)
+        return torch.where(chosen[..., None], new.to(state.dtype), state)
+
+    with _hooked(lm, [layer], change, first=True):
+        yield
+    if longest and unreached:
+        raise ValueError(
+            f"position {min(unreached)} was never reached, so nothing was edited there: the longest text that ran "
+            f"has {longest} tokens, counted from 0"
+        )
+
+
+def position_list(positions: str | int | Sequence[int]) -> list[int]:
+    """Positions given as "last", one number or several, as a list of numbers.
+
+    Raises:
+        ValueError: for any other word, or none at all.
+    """
+    if positions == "last":
+        return [-1]
+    if isinstance(positions, str) or (not isinstance(positions, int) and len(positions) == 0):
+        raise ValueError(f"positions is {positions!r}: give 'all', 'last', a number or a list of numbers")
+    return [positions] if isinstance(positions, int) else [int(p) for p in positions]
+
+
+def check_positions(positions: Sequence[int], lengths: Sequence[int]) -> None:
+    """Raise a ValueError that names the first text that lacks one of the positions."""
+    for text, length in enumerate(lengths):
+        for position in positions:
+            if not -length <= position < length:
+                raise ValueError(
+                    f"position {position} is out of range: text {text} has {length} tokens, so give 0 to "
+                    f"{length - 1}, or -1 (its last) to {-length}"
+                )
+
+
+@contextmanager
+def _hooked(
+    lm: LanguageModel, layers: Sequence[int], see: Callable[[int, State, Where], State], first: bool
+) -> Iterator[None]:
+    """Pass each layer's state through `see`; with `first`, before hooks that are there already."""
+    handles: list[RemovableHandle] = []
+    try:
+        tracker = _Tracker()
+        handles.append(lm.decoder.register_forward_pre_hook(tracker, with_kwargs=True, prepend=True))
+        for layer in layers:
+            handles.append(_hook_layer(lm, layer, see, tracker, first))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook_layer(
+    lm: LanguageModel, layer: int, see: Callable[[int, State, Where], State], tracker: "_Tracker", first: bool
+) -> RemovableHandle:
+    def on_input(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        if args:
+            return (see(0, args[0], tracker.where), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": see(0, kwargs["hidden_states"], tracker.where)}
+
+    def on_output(_: nn.Module, __: tuple, output: Any) -> Any:
+        # In transformers 5 most blocks return a tensor, BLOOM's and Chameleon's a tuple; before 5 nearly all a tuple.
+        if isinstance(output, tuple):
+            return (see(layer, output[0], tracker.where), *output[1:])
+        return see(layer, output, tracker.where)
+
+    if layer == 0:
+        return lm.blocks[0].register_forward_pre_hook(on_input, with_kwargs=True, prepend=first)
+    return lm.blocks[layer - 1].register_forward_hook(on_output, prepend=first)
+
+
+class _Tracker:
+    """A forward pre-hook on the decoder that works out which tokens each pass is about."""
+
+    where: Where
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        given = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
+        given |= given.get("kwargs", {})
+        ids = given.get("input_ids")
+        texts, tokens = (ids if ids is not None else given["inputs_embeds"]).shape[:2]
+        device = (ids if ids is not None else given["inputs_embeds"]).device
+        cache = given.get("past_key_values")
+        past = int(cache.get_seq_length()) if cache is not None else 0
+        mask = given.get("attention_mask")
+        if isinstance(mask, Tensor) and mask.ndim == 2:
+            index = torch.where(mask > 0, mask.long().cumsum(1) - 1, -1)[:, -tokens:].to(device)
+        elif isinstance(given.get("position_ids"), Tensor):
+            index = given["position_ids"].long().expand(texts, tokens)
+        else:
+            index = torch.arange(past, past + tokens, device=device).expand(texts, tokens)
+        lengths = self.where.lengths if past else (index >= 0).sum(1)
+        self.where = Where(index, lengths, continued=past > 0)

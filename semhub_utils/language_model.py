@@ -1,0 +1,244 @@
+"""A loaded model, and its parts under names that hold for every architecture."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import ModelOutput
+
+_BLOCKS = ("layers", "h", "blocks")
+_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the book knows about a model before it is loaded.
+
+    `source` is a hub id, a folder, or `package:NAME`; `revision` a hub commit or the hash of the weights.
+    """
+
+    name: str
+    source: str
+    revision: str = "main"
+    licence: str = "see its model card"
+
+
+class LanguageModel:
+    """A transformers model with its tokenizer, and one name for each part that the book uses.
+
+    `model`, `tokenizer` and `spec` are what they are called; everything else is read off them. Calling it with
+    texts runs the model and returns transformers' own output.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: ModelSpec):
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.spec = spec
+        if tokenizer.pad_token_id is None:
+            # Llama and GPT-2 have none; what stands under a mask of zeros does not matter.
+            tokenizer.pad_token = tokenizer.eos_token
+
+    def __repr__(self) -> str:
+        return f"{self.spec.name}: {self.n_layers} blocks, d_model {self.d_model}, on {self.device}"
+
+    @cached_property
+    def decoder(self) -> nn.Module:
+        """The stack of blocks with its embedding and final norm, without the head."""
+        return self.model.get_decoder()
+
+    @cached_property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, in order."""
+        return _part(self.decoder, _BLOCKS, "list of blocks")
+
+    @cached_property
+    def final_norm(self) -> nn.Module:
+        """The norm between the last block and the head."""
+        return _part(self.decoder, _NORMS, "final norm")
+
+    @property
+    def head(self) -> Any:
+        """The unembedding: the linear map from the normed residual stream to the logits."""
+        return self.model.get_output_embeddings()
+
+    @property
+    def n_layers(self) -> int:
+        """The number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def d_model(self) -> int:
+        """The width of the residual stream."""
+        return self.model.config.get_text_config().hidden_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go: the device of the first weights."""
+        return self.model.device
+
+    def encode(self, texts: str | Sequence[str]) -> dict[str, Int[Tensor, "texts tokens"]]:
+        """Tokenize and pad a batch, with positions that count real tokens only.
+
+        Padding goes to the side that `tokenizer.padding_side` says. Without `position_ids` a left-padded GPT-2
+        is wrong by as much as its logits.
+
+        Raises:
+            ValueError: for an empty list, or a text without any token, named by its index.
+        """
+        tokens = self.token_ids(texts)
+        return self.pad(tokens)
+
+    def token_ids(self, texts: str | Sequence[str]) -> list[list[int]]:
+        """The token ids of each text, special tokens included, not padded; errors as in `encode`."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            raise ValueError("the list of texts is empty: give at least one text")
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"text {index} is {text!r}, a {type(text).__name__}: every text is a str")
+            if not text:
+                raise ValueError(f"text {index} is empty: every text needs at least one character")
+        tokens = self.tokenizer(texts).input_ids
+        if [] in tokens:
+            index = tokens.index([])
+            raise ValueError(f"text {index}, {texts[index]!r}, has no token in {self.spec.name}: drop it or change it")
+        return tokens
+
+    def pad(self, tokens: list[list[int]], side: str | None = None) -> dict[str, Int[Tensor, "texts tokens"]]:
+        """The model's inputs for lists of token ids: ids, mask and position ids, on the model's device."""
+        batch = self.tokenizer.pad(
+            {"input_ids": tokens}, return_tensors="pt", padding_side=side or self.tokenizer.padding_side
+        )
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        if "position_ids" in inspect.signature(self.model.forward).parameters:
+            inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        return {name: tensor.to(self.device) for name, tensor in inputs.items()}
+
+    @torch.no_grad()
+    def __call__(self, texts: str | Sequence[str], logits_to_keep: int = 0) -> ModelOutput:
+        """Run the model on a batch of texts.
+
+        Args:
+            texts: one text or several.
+            logits_to_keep: compute logits for this many final positions only; 0 means all, and with a large
+                vocabulary they are most of the cost.
+
+        Returns:
+            transformers' output; `logits` has the shape (texts, tokens, vocabulary).
+        """
+        return self.model(**self.encode(texts), logits_to_keep=logits_to_keep, use_cache=False)
+
+    @torch.no_grad()
+    def run(self, inputs: dict[str, Int[Tensor, "texts tokens"]]) -> None:
+        """Run the blocks on encoded inputs for what hooks see of them; no logits are computed."""
+        self.model.base_model(**inputs, use_cache=False)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        texts: str | Sequence[str],
+        max_new_tokens: int = 20,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> str | list[str]:
+        """Continue each text, greedily or by seeded sampling, with the key-value cache.
+
+        Args:
+            texts: one text or several; batches are padded on the left whatever the tokenizer's side.
+            max_new_tokens: at most this many tokens are added.
+            temperature: 0 takes the likeliest token each time; above 0 samples.
+            top_p: sample from the smallest set of tokens with this much probability.
+            seed: of the sampling; the state of torch's own generator is left as it was.
+
+        Returns:
+            The continuations without the prompts: a str for a str, else a list.
+        """
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {max_new_tokens}: give 1 or more")
+        inputs = self.pad(self.token_ids(texts), side="left")
+        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        inputs.pop("position_ids", None)  # generate() makes its own, one step at a time
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            out = self.model.generate(
+                **inputs,
+                max_new_tokens=max_new_tokens,
+                pad_token_id=self.tokenizer.pad_token_id,
+                **(sampling if temperature > 0 else {"do_sample": False}),
+            )
+        new = self.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return new[0] if isinstance(texts, str) else new
+
+    @contextmanager
+    def unembedding(self) -> Iterator[tuple[Float[Tensor, "vocabulary d_model"], Float[Tensor, " vocabulary"] | None]]:
+        """The head's weight and bias as plain tensors on the compute device, for as long as the block runs.
+
+        A sharded weight is gathered and an offloaded one is brought in: slicing `head.weight` itself raises for
+        the first and silently multiplies by nothing for the second.
+        """
+        brought_in = nullcontext()
+        if hasattr(self.head, "_hf_hook"):
+            from accelerate.utils import align_module_device  # late: only an offloaded or split model needs it
+
+            brought_in = align_module_device(self.head)
+        with brought_in:
+            parts = [self.head.weight, getattr(self.head, "bias", None)]
+            weight, bias = (getattr(p, "full_tensor", lambda p=p: p)() for p in parts)
+            yield weight, bias
+
+    @property
+    def head_device(self) -> torch.device:
+        """Where the head computes, which on several GPUs may not be where the inputs go."""
+        hook = getattr(self.head, "_hf_hook", None)
+        device = getattr(hook, "execution_device", None)
+        return torch.device(device) if device is not None else self.head.weight.device
+
+    def scale_logits(self, logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """What this architecture does to `head(norm(h))` before it calls the result logits.
+
+        Gemma 2 soft-caps, c tanh(x / c); Cohere multiplies; Granite divides; most do nothing.
+        """
+        config = self.model.config.get_text_config()
+        if scale := getattr(config, "logit_scale", None):
+            logits = logits * scale
+        if scale := getattr(config, "logits_scaling", None):
+            logits = logits / scale
+        if cap := getattr(config, "final_logit_softcapping", None):
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    def token_text(self, ids: Shaped[Tensor, " tokens"] | Sequence[int]) -> list[str]:
+        """Each token id as the text that it adds, leading spaces kept."""
+        return self.tokenizer.batch_decode([[int(i)] for i in ids], clean_up_tokenization_spaces=False)
+
+    def check_layer(self, layer: int) -> int:
+        """The layer itself if it exists; 0 is the embedding, k the output of block k.
+
+        Raises:
+            ValueError: naming the layer and the range.
+        """
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer <= self.n_layers:
+            raise ValueError(
+                f"layer {layer!r} is out of range: {self.spec.name} has {self.n_layers} blocks, so give 0 (the "
+                f"embedding) to {self.n_layers} (the last block)"
+            )
+        return layer
+
+
+def _part(decoder: nn.Module, names: tuple[str, ...], what: str) -> Any:
+    for name in names:
+        if isinstance(getattr(decoder, name, None), nn.Module):
+            return getattr(decoder, name)
+    raise AttributeError(
+        f"{type(decoder).__name__} has no {what} under any of the names {', '.join(names)}: "
+        f"semhub_utils/language_model.py is where a new name is added"
+    )

@@ -1,0 +1,135 @@
+"""The models that the book knows, and how any model is loaded."""
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from semhub_utils import embedded
+from semhub_utils.language_model import LanguageModel, ModelSpec
+
+REGISTRY: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec("gemma-3-270m", f"package:{embedded.PACKAGE}", f"sha256:{embedded.SHA256}", "Gemma terms"),
+        ModelSpec("llama-2-7b", "meta-llama/Llama-2-7b-hf", licence="Llama 2 (gated)"),
+        ModelSpec("llama-3-8b", "meta-llama/Meta-Llama-3-8B", licence="Llama 3 (gated)"),
+        ModelSpec("bloom-560m", "bigscience/bloom-560m", licence="BLOOM RAIL 1.0"),
+        ModelSpec("bloom-7b1", "bigscience/bloom-7b1", licence="BLOOM RAIL 1.0"),
+        ModelSpec("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", licence="Apache-2.0"),
+        ModelSpec("qwen2.5-7b", "Qwen/Qwen2.5-7B", licence="Apache-2.0"),
+        ModelSpec("smollm2-135m", "HuggingFaceTB/SmolLM2-135M", licence="Apache-2.0"),
+    )
+}
+
+
+def load(
+    model: str = "gemma-3-270m", *, quantize: str | None = None, device: str | None = None, revision: str | None = None
+) -> LanguageModel:
+    """Load a model and its tokenizer: by default the embedded one, without a network.
+
+    Args:
+        model: a name in `REGISTRY`, any hub id that transformers can load as a causal language model, or a folder.
+        quantize: "4bit" or "8bit" (bitsandbytes; needs a GPU).
+        device: "cpu", "cuda" or "cuda:1"; by default the GPUs there are, else the CPU.
+        revision: a hub commit, branch or tag, in place of the registry's.
+
+    Returns:
+        The model in evaluation mode, float32 on a CPU and bfloat16 on a GPU.
+
+    Raises:
+        ValueError: for a name that is not known, with the nearest ones; for an unknown `quantize`.
+        RuntimeError: if a GPU is asked for and there is none.
+        OSError: if the hub or the folder does not have the model, with the next step.
+    """
+    if quantize not in (None, "4bit", "8bit"):
+        raise ValueError(f"quantize is {quantize!r}: give '4bit', '8bit' or None")
+    device = _device(device, quantize)
+    spec = _find(model)
+    if spec.source.startswith("package:"):
+        if revision:
+            raise ValueError(f"revision is {revision!r}: the embedded model has one, its package's; leave it out")
+        folder = embedded.path()
+        tokenizer: PreTrainedTokenizerBase = _fast_tokenizer(folder)
+        loaded = _weights(str(folder), device, quantize)
+    else:
+        try:
+            commit = revision or ("main" if spec.revision == "local" else spec.revision)
+            tokenizer = AutoTokenizer.from_pretrained(spec.source, revision=commit)
+            loaded = _weights(spec.source, device, quantize, commit)
+        except OSError as error:
+            raise OSError(
+                f"{spec.source!r} could not be loaded from the hub or from disk: "
+                f"{str(error).splitlines()[0]}\nCheck the id ({_nearest(model)}), the network, and for a gated model "
+                f"its licence page and `hf auth login`. The embedded model, sh.load(), needs none of these."
+            ) from error
+        spec = replace(spec, revision=getattr(loaded.config, "_commit_hash", None) or spec.revision)
+    return LanguageModel(loaded, tokenizer, spec)
+
+
+def _device(device: str | None, quantize: str | None) -> str:
+    has_gpu = torch.cuda.is_available()
+    device = device or ("auto" if has_gpu else "cpu")
+    wants = f"device={device!r}" if device.startswith("cuda") else f"quantize={quantize!r}" if quantize else None
+    if wants and (not has_gpu or device == "cpu"):
+        raise RuntimeError(
+            f"{wants} needs a CUDA GPU and torch {'is told to use the CPU' if has_gpu else 'sees none'}: leave it "
+            f"out to run on the CPU, or in Colab choose Runtime > Change runtime type > GPU"
+        )
+    return device
+
+
+def _find(model: str) -> ModelSpec:
+    if model in REGISTRY:
+        return REGISTRY[model]
+    if Path(model).is_dir():
+        return ModelSpec(Path(model).resolve().name, model, "local")
+    if "/" in model and not model.startswith((".", "/", "~")):
+        return ModelSpec(model.split("/")[-1], model)
+    raise ValueError(
+        f"no model is called {model!r} and no folder has that name ({_nearest(model)}). Names of the book: "
+        f"{', '.join(REGISTRY)}; or give any hub id such as 'org/name'."
+    )
+
+
+def _nearest(model: str) -> str:
+    close = difflib.get_close_matches(model.split("/")[-1].lower(), REGISTRY, n=3, cutoff=0.4)
+    return "nearest: " + ", ".join(repr(name) for name in close) if close else "nothing in the book is near it"
+
+
+def _weights(source: str, device: str, quantize: str | None, revision: str = "main") -> PreTrainedModel:
+    config: dict[str, dict[str, Any]] = {
+        "4bit": {"load_in_4bit": True, "bnb_4bit_compute_dtype": torch.bfloat16},
+        "8bit": {"load_in_8bit": True},
+    }
+    return AutoModelForCausalLM.from_pretrained(
+        source,
+        revision=revision,
+        dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+        device_map=None if device == "cpu" else device,
+        quantization_config=BitsAndBytesConfig(**config[quantize]) if quantize else None,
+    )
+
+
+def _fast_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    # AutoTokenizer parses the 33 MB file several times; tests hold this one equal to it.
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_file(str(folder / "tokenizer.json")),
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token="<mask>",
+        padding_side="left",
+    )

@@ -1,0 +1,195 @@
+"""What a chapter found: judged against what it claimed beforehand, written, read back.
+
+`book/claims.toml` holds every claim with its threshold and the outcome expected on the embedded model; it is
+committed before the run that judges it.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+import psutil
+from IPython.display import Markdown, display
+
+from semhub_utils import cache
+from semhub_utils.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of claims.toml.
+
+    It holds when the whole interval of the effect lies above the threshold `above`, below `below`, or between the
+    two where both are given. `expected` is "holds", "does not hold" or "open".
+    """
+
+    id: str
+    chapter: str
+    statement: str
+    measure: str
+    layer_rule: str
+    expected: str
+    above: float = -math.inf
+    below: float = math.inf
+    reason: str = ""
+
+    def held(self, low: float, high: float) -> bool:
+        """Whether an interval supports the claim."""
+        return self.above < low and high < self.below
+
+
+def say(text: str) -> None:
+    """Show a sentence as Markdown, so that numbers in prose come from the run: `say(f"The peak is at {k}.")`."""
+    display(Markdown(text))
+
+
+def claims(chapter: str) -> dict[str, Claim]:
+    """The claims of a chapter such as "foundations/the-hypothesis", by id, in the order of the file.
+
+    Raises:
+        KeyError: for a chapter that claims nothing, with the chapters that do.
+    """
+    entries = [Claim(**entry) for entry in tomllib.loads(_claims_text())["claim"]]
+    found = {entry.id: entry for entry in entries if entry.chapter == chapter}
+    if not found:
+        known = sorted({entry.chapter for entry in entries})
+        raise KeyError(f"claims.toml has nothing for the chapter {chapter!r}; it has {', '.join(known)}")
+    return found
+
+
+class Chapter:
+    """Collects the results of one run of a chapter.
+
+    Usage: `found = sh.results.Chapter("part/chapter", lm)`, one `found.claim(...)` for each claim of the chapter,
+    and at the end `found.save()`.
+    """
+
+    def __init__(self, chapter: str, lm: LanguageModel):
+        self.chapter = chapter
+        self.claims = claims(chapter)
+        self.results: list[dict] = []
+        self._model, self._revision = lm.spec.name, lm.spec.revision
+
+    def claim(self, name: str, *, value: float, low: float, high: float, n: int, null: float) -> bool:
+        """Record what was measured for one claim, and say whether it held.
+
+        Args:
+            name: the claim's id in claims.toml.
+            value: the effect.
+            low: the lower end of its interval.
+            high: the upper end of its interval.
+            n: how many items it rests on.
+            null: what the control reaches.
+
+        Raises:
+            KeyError: for a claim that claims.toml does not hold for this chapter.
+            ValueError: for an interval that does not contain the value, or a number that is not finite.
+        """
+        if name not in self.claims:
+            raise KeyError(f"{name!r} is no claim of {self.chapter}: claims.toml has {', '.join(self.claims)}")
+        if not low <= value <= high:
+            raise ValueError(f"{name}: the value {value} does not lie in its interval from {low} to {high}")
+        held = self.claims[name].held(low, high)
+        self.results = [r for r in self.results if r["name"] != name]
+        self.results.append(
+            {
+                "name": name,
+                "statement": self.claims[name].statement,
+                "value": float(value),
+                "low": float(low),
+                "high": float(high),
+                "n": int(n),
+                "null": float(null),
+                "model": self._model,
+                "revision": self._revision,
+                "held": bool(held),
+            }
+        )
+        return held
+
+    def table(self) -> pd.DataFrame:
+        """The chapter's claims with what this run found, for the reader."""
+        rows = [
+            {
+                "claim": r["statement"],
+                "effect": f"{r['value']:.2f}",
+                "95% interval": f"{r['low']:.2f} to {r['high']:.2f}",
+                "n": r["n"],
+                "control": f"{r['null']:.2f}",
+                "held": "yes" if r["held"] else "no",
+            }
+            for r in self.results
+        ]
+        return pd.DataFrame(rows).set_index("claim")
+
+    def save(self) -> Path:
+        """Write the results, with the time and memory that the process took, and return the file.
+
+        Raises:
+            ValueError: if a claim of the chapter was not recorded.
+        """
+        missing = [name for name in self.claims if name not in {r["name"] for r in self.results}]
+        if missing:
+            raise ValueError(f"{self.chapter} claims {', '.join(missing)} and this run did not measure it")
+        cost = {"seconds": round(time.time() - psutil.Process().create_time(), 1), "peak_mb": _peak_mb()}
+        path = folder() / f"{self.chapter}.json"
+        cache.write_text(path, json.dumps([r | cost for r in self.results], indent=1, ensure_ascii=False) + "\n")
+        return path
+
+
+def read(chapter: str) -> list[dict]:
+    """The saved results of a chapter.
+
+    Raises:
+        FileNotFoundError: if the chapter has not run here yet.
+    """
+    path = folder() / f"{chapter}.json"
+    if not path.exists():
+        raise FileNotFoundError(f"no results of {chapter} at {path}: run the chapter first, or `make book`")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def differences(chapter: str) -> list[str]:
+    """What a run found otherwise than claims.toml expects, a sentence each; an open claim never differs."""
+    found = {result["name"]: result["held"] for result in read(chapter)}
+    return [
+        f"{claim.id} was expected to {'hold' if claim.expected == 'holds' else 'fail'} and did not: {claim.statement}"
+        for claim in claims(chapter).values()
+        if claim.expected != "open" and found[claim.id] != (claim.expected == "holds")
+    ]
+
+
+def folder() -> Path:
+    """Where results go: `$SEMHUB_RESULTS`, or `_build/results` of the book around here, or `results` here."""
+    if given := os.environ.get("SEMHUB_RESULTS"):
+        return Path(given)
+    root = _book_root()
+    return root / "_build" / "results" if root else Path("results")
+
+
+def _book_root() -> Path | None:
+    here = Path.cwd().resolve()
+    return next((up for up in (here, *here.parents) if (up / "book" / "claims.toml").is_file()), None)
+
+
+def _claims_text() -> str:
+    # In a clone the file of the book counts; in a wheel, as on Colab, the copy that was packed with it.
+    root = _book_root()
+    source = root / "book" / "claims.toml" if root else resources.files("semhub_utils") / "claims.toml"
+    return source.read_text(encoding="utf-8")
+
+
+def _peak_mb() -> int:
+    if sys.platform == "win32":
+        return round(psutil.Process().memory_info().peak_wset / 2**20)
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

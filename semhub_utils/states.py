@@ -1,0 +1,84 @@
+"""Hidden states of many texts, streamed in batches."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from semhub_utils.hooks import State, Where, check_positions, watch
+from semhub_utils.language_model import LanguageModel
+
+
+def hidden_states(
+    lm: LanguageModel,
+    texts: str | Sequence[str],
+    position: str | int = "last",
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Float[Tensor, "texts rows d_model"]:
+    """The residual stream of each text at one position, or averaged, after every block.
+
+    Batches are made of texts of like length, the longest first, and each state is reduced as soon as it is
+    computed: no logits, and memory for one batch and the result.
+
+    Args:
+        lm: the model.
+        texts: one text or several.
+        position: "last" token, "mean" over all but the first token (which is an attention sink, with a state unlike
+            any other; a text of one token is its own mean), or a number: real tokens from 0, or negative from the
+            end.
+        batch_size: texts in one forward pass.
+        progress: show a bar on work that takes more than a few seconds.
+
+    Returns:
+        Shape (texts, n_layers + 1, d_model), float32 on the CPU, in the order of `texts`. Row 0 is the embedding,
+        row k the output of block k, never normed.
+
+    Raises:
+        ValueError: for an empty text, a position that a text does not have, or a batch size below 1.
+    """
+    tokens = lm.token_ids(texts)
+    where_to = _position(position)
+    if where_to is not None:
+        check_positions([where_to], [len(ids) for ids in tokens])
+    result = torch.empty(len(tokens), lm.n_layers + 1, lm.d_model)
+    for rows in batches(tokens, batch_size, progress):
+
+        def keep(layer: int, state: State, where: Where, rows: Sequence[int] = rows) -> None:
+            result[rows, layer] = _reduce(state, where, where_to).float().cpu()
+
+        with watch(lm, None, keep):
+            lm.run(lm.pad([tokens[row] for row in rows]))
+    return result
+
+
+def batches(tokens: Sequence[Sequence[int]], batch_size: int, progress: bool) -> Iterable[list[int]]:
+    """Row numbers in batches of like length, the longest texts first, under a progress bar.
+
+    Longest first, so that a batch that does not fit in memory fails at once, and the time that is left is never
+    guessed too short.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}: give 1 or more texts a batch")
+    order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
+    groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return tqdm(groups, desc="texts", unit="batch", delay=3, leave=False) if progress else groups
+
+
+def _position(position: str | int) -> int | None:
+    if position in ("last", "mean"):
+        return -1 if position == "last" else None
+    if isinstance(position, bool) or not isinstance(position, int):
+        raise ValueError(f"position is {position!r}: give 'last', 'mean' or a number")
+    return position
+
+
+def _reduce(state: State, where: Where, position: int | None) -> Float[Tensor, "texts d_model"]:
+    if position is not None:
+        columns = where.columns([position])[:, 0].to(state.device)
+        return state[torch.arange(len(state), device=state.device), columns]
+    kept = (where.index > 0) | ((where.index == 0) & (where.lengths[:, None] == 1))
+    weights = (kept / kept.sum(1, keepdim=True)).to(state.device, torch.float32)
+    return torch.einsum("btd,bt->bd", state.float(), weights)

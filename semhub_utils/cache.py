@@ -29,7 +29,7 @@ def key(inputs: object, code: Iterable[Path] = (), model: str = "") -> str:
         code: files whose bytes (notebook, module, data, constraints) decide the result.
         model: the hash or revision of the model's weights.
     """
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code)}
+    files = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(code)]
     text = json.dumps([inputs, files, model], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -169,22 +169,25 @@ def _score(
     """Log-probability and rank of each target; an id of -1 is no spelling."""
     layers, count = states.shape[:2]
     flat = states.flatten(0, 1)
-    wanted = ids.flatten(1).repeat(layers, 1)
-    logit = _chosen_logits(lm, flat, wanted)
-    above = torch.zeros_like(wanted)
+    wanted = ids.repeat(layers, 1, 1)
+    logit = _chosen_logits(lm, flat, wanted.flatten(1)).view(wanted.shape).masked_fill(wanted < 0, -torch.inf)
+    # The better spelling has the larger logit, so the target's rank is the number of tokens above that one.
+    best, which = logit.max(-1)
+    best_id = wanted.gather(-1, which[..., None])[..., 0]
+    above = torch.zeros_like(best)
     total = []
     for start, logits in _logits(lm, flat):
         total.append(logits.logsumexp(1))
-        for column in range(wanted.shape[1]):
-            above[:, column] += (logits > logit[:, column, None]).sum(1)
+        higher = torch.empty_like(logits)
+        for target in range(best.shape[1]):
+            above[:, target] += torch.gt(logits, best[:, target, None], out=higher).sum(1)
         # A token is never above itself, though its logit was computed twice and may have been rounded differently.
-        own = wanted - start
+        own = best_id - start
         inside = (own >= 0) & (own < logits.shape[1])
-        above -= (inside & (logits.gather(1, own.clamp(0, logits.shape[1] - 1)) > logit)).long()
-    logprob = (logit - torch.stack(total).logsumexp(0)[:, None]).masked_fill(wanted < 0, -torch.inf)
-    rank = above.masked_fill(wanted < 0, len(lm.tokenizer) + 10**9)
-    shape = (layers, count, *ids.shape[1:])
-    return logprob.view(shape).logsumexp(-1).cpu(), rank.view(shape).amin(-1).cpu()
+        above -= (inside & (logits.gather(1, own.clamp(0, logits.shape[1] - 1)) > best)).float()
+    logprob = logit.logsumexp(-1) - torch.stack(total).logsumexp(0)[:, None]
+    shape = (layers, count, best.shape[1])
+    return logprob.view(shape).cpu(), above.long().view(shape).cpu()
 
 
 def _chosen_logits(

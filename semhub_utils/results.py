@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 from IPython.display import Markdown, display
+from pandas.io.formats.style import Styler
 
 from semhub_utils import cache
 from semhub_utils.language_model import LanguageModel
@@ -77,7 +78,7 @@ class Chapter:
         self.results: list[dict] = []
         self._model, self._revision = lm.spec.name, lm.spec.revision
 
-    def claim(self, name: str, *, value: float, low: float, high: float, n: int, null: float) -> bool:
+    def claim(self, name: str, *, value: float, low: float, high: float, n: int, null: float | None) -> bool:
         """Record what was measured for one claim, and say whether it held.
 
         Args:
@@ -86,7 +87,7 @@ class Chapter:
             low: the lower end of its interval.
             high: the upper end of its interval.
             n: how many items it rests on.
-            null: what the control reaches.
+            null: what the control reaches, or None where the claim has none to compare with.
 
         Raises:
             KeyError: for a claim that claims.toml does not hold for this chapter.
@@ -106,7 +107,7 @@ class Chapter:
                 "low": float(low),
                 "high": float(high),
                 "n": int(n),
-                "null": float(null),
+                "null": None if null is None else float(null),
                 "model": self._model,
                 "revision": self._revision,
                 "held": bool(held),
@@ -114,7 +115,7 @@ class Chapter:
         )
         return held
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> Styler:
         """The chapter's claims with what this run found, for the reader."""
         rows = [
             {
@@ -122,12 +123,12 @@ class Chapter:
                 "effect": f"{r['value']:.2f}",
                 "95% interval": f"{r['low']:.2f} to {r['high']:.2f}",
                 "n": r["n"],
-                "control": f"{r['null']:.2f}",
+                "control": "none" if r["null"] is None else f"{r['null']:.2f}",
                 "held": "yes" if r["held"] else "no",
             }
             for r in self.results
         ]
-        return pd.DataFrame(rows).set_index("claim")
+        return pd.DataFrame(rows).style.hide(axis="index").format(escape="html")  # a frame would cut the statements
 
     def save(self) -> Path:
         """Write the results, with the time and memory that the process took, and return the file.

@@ -1,5 +1,6 @@
 """Hidden states of many texts, streamed in batches."""
 
+import os
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -64,7 +65,10 @@ def batches(tokens: Sequence[Sequence[int]], batch_size: int, progress: bool) ->
         raise ValueError(f"batch_size is {batch_size!r}: give 1 or more texts a batch")
     order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
     groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return tqdm(groups, desc="texts", unit="batch", delay=3, leave=False) if progress else groups
+    # tqdm's own switch, which its notebook bar ignores: a bar in an executed book would stand in the page as a widget.
+    if not progress or os.environ.get("TQDM_DISABLE"):
+        return groups
+    return tqdm(groups, desc="texts", unit="batch", delay=3, leave=False)
 
 
 def _position(position: str | int) -> int | None:

@@ -1,0 +1,54 @@
+# make book | make test | make serve | make lab | make bench | make clean
+#
+# PYTHON       the interpreter to build with, 3.11 or newer (default python3)
+# TORCH_INDEX  a package index with CPU builds of torch: spares a machine without a GPU the CUDA build
+# PORT         where `make serve` listens on this machine (default 8000)
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+PORT ?= 8000
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help book test serve lab bench clean
+
+help:
+	@echo "make book    execute every chapter and build the site into _build/html"
+	@echo "make test    check the code, run every test, every chapter among them"
+	@echo "make serve   show the built site on this machine, http://127.0.0.1:$(PORT)"
+	@echo "make lab     open the chapters in JupyterLab"
+	@echo "make bench   measure speed and memory against the bare work"
+	@echo "make clean   remove what was built (not .venv, not the converted model)"
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "This book needs Python 3.11 or newer, and there is no '$(PYTHON)': install it, or name yours with PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "This book needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) -V): name a newer one with PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "'$(PYTHON)' cannot make virtual environments: install its venv package (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo "Installing into .venv (once; about 2.5 GB, a few minutes on a good line) ..."
+	@$(PYTHON) -m venv .venv
+	@$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch)
+	@$(PIP) -e '.[book,test]'
+	@touch $@
+
+book: $(READY)
+	@$(BIN)/python tools/build_book.py
+
+test: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest
+
+serve: $(READY)
+	@test -f _build/html/index.html || { echo "Nothing is built yet: run 'make book' first"; exit 1; }
+	@echo "http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+lab: $(READY)
+	@$(BIN)/jupyter lab book
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/core.py
+
+clean:
+	rm -rf _build

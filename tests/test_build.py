@@ -1,0 +1,111 @@
+"""The build: what decides that a chapter runs again, and what a failing one says."""
+
+import nbformat
+import pytest
+
+import build_book
+from semhub_utils import results
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """A small book of one chapter without a model, in a folder of its own."""
+    for name in ("book/part", "semhub_utils", "_build"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "semhub_utils" / "module.py").write_text("x = 1\n")
+    (tmp_path / "constraints.txt").write_text("torch==2\n")
+    (tmp_path / "book" / "claims.toml").write_text("")
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: index\nparts:\n  - caption: Part\n    chapters:\n      - file: part/one\n"
+    )
+    for name, value in {
+        "ROOT": tmp_path,
+        "BOOK": tmp_path / "book",
+        "BUILD": tmp_path / "_build",
+        "EXECUTED": tmp_path / "_build" / "executed",
+        "STAGE": tmp_path / "_build" / "site",
+        "HTML": tmp_path / "_build" / "html",
+        "_ENVIRONMENT": {},
+    }.items():
+        monkeypatch.setattr(build_book, name, value)
+    return tmp_path
+
+
+def write_chapter(book, *cells):
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("# One"), *map(nbformat.v4.new_code_cell, cells)],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, book / "book" / "part" / "one.ipynb")
+
+
+RESULT = "import pathlib; p = pathlib.Path('../../_build/results/part/one.json'); p.parent.mkdir(parents=True, exist_ok=True); p.write_text('[]')"  # noqa: E501
+COUNT = "with open('runs', 'a') as f: f.write('x')"
+
+
+def test_a_chapter_runs_once_until_something_that_decides_it_changes(book):
+    write_chapter(book, RESULT, COUNT)
+    runs = book / "book" / "part" / "runs"
+    first = build_book.execute("part/one").read_bytes()
+    assert build_book.execute("part/one").read_bytes() == first
+    assert runs.read_text() == "x"
+
+    (book / "semhub_utils" / "module.py").write_text("x = 2\n")
+    build_book.execute("part/one")
+    assert runs.read_text() == "xx"
+
+    (book / "constraints.txt").write_text("torch==3\n")
+    build_book.execute("part/one")
+    assert runs.read_text() == "xxx"
+
+    write_chapter(book, RESULT, COUNT, "1 + 1")
+    build_book.execute("part/one")
+    assert runs.read_text() == "xxxx"
+
+
+def test_a_chapter_whose_results_are_gone_runs_again(book):
+    write_chapter(book, RESULT, COUNT)
+    build_book.execute("part/one")
+    (book / "_build" / "results" / "part" / "one.json").unlink()
+    build_book.execute("part/one")
+    assert (book / "book" / "part" / "runs").read_text() == "xx"
+
+
+def test_a_failing_chapter_stops_the_build_and_names_the_chapter_and_the_cell(book, monkeypatch, capsys):
+    write_chapter(book, "a = 1", "raise ValueError('no such layer')")
+    monkeypatch.setattr(build_book.embedded, "path", lambda: None)
+    monkeypatch.setattr("sys.argv", ["build_book.py"])
+    assert build_book.main() == 1
+    said = capsys.readouterr().err
+    assert "part/one, cell 2" in said
+    assert "ValueError: no such layer" in said
+    assert not (book / "_build" / "executed" / "part" / "one.ipynb").exists()
+    assert not (book / "_build" / "html").exists()
+
+
+def test_a_failing_chapter_does_not_replace_an_earlier_good_copy(book):
+    write_chapter(book, RESULT, COUNT)
+    good = build_book.execute("part/one").read_bytes()
+    write_chapter(book, "1 / 0")
+    with pytest.raises(build_book.ChapterError, match="ZeroDivisionError"):
+        build_book.execute("part/one")
+    assert (book / "_build" / "executed" / "part" / "one.ipynb").read_bytes() == good
+
+
+def test_an_unknown_chapter_is_named_with_those_there_are(book, monkeypatch, capsys):
+    write_chapter(book, RESULT)
+    monkeypatch.setattr("sys.argv", ["build_book.py", "part/two"])
+    with pytest.raises(SystemExit):
+        build_book.main()
+    assert "no chapter is called 'part/two'; there are part/one" in capsys.readouterr().err
+
+
+def test_the_status_page_shows_effect_interval_and_outcome(book, monkeypatch):
+    write_chapter(book, RESULT)
+    claim = {"id": "a", "chapter": "part/one", "statement": "A beats B", "measure": "m", "layer_rule": "r"}
+    monkeypatch.setattr(results, "claims", lambda _: {"a": results.Claim(**claim, expected="open", above=0.0)})
+    row = {"name": "a", "statement": "A beats B", "value": 0.251, "low": 0.1, "high": 0.4, "n": 9, "null": None}
+    found = [row | {"model": "m", "revision": "r", "held": True, "seconds": 12.3, "peak_mb": 2048}]
+    monkeypatch.setattr(results, "read", lambda _: found)
+    assert "| A beats B | 0.25 | 0.10 to 0.40 | 9 | none | open | yes |" in build_book.status()
+    assert "run on m in 12 s with a peak of 2.0 GB" in build_book.status()

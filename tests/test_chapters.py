@@ -1,0 +1,88 @@
+"""Every chapter runs to its end, and finds what `book/claims.toml` expects on the embedded model."""
+
+import json
+import tomllib
+
+import nbformat
+import papermill
+import pytest
+
+import build_book
+from semhub_utils import results
+
+CHAPTERS = build_book.chapters()
+
+
+@pytest.fixture(params=CHAPTERS)
+def chapter(request):
+    return request.param
+
+
+@pytest.fixture
+def executed(chapter):
+    """The copy that the site shows: run now, unless it is there and nothing that decides it has changed."""
+    return nbformat.read(build_book.execute(chapter), as_version=4)
+
+
+def test_the_table_of_contents_names_every_notebook():
+    on_disk = {str(path.relative_to(build_book.BOOK).with_suffix("")) for path in build_book.BOOK.rglob("*.ipynb")}
+    assert {name for name in on_disk if ".ipynb_checkpoints" not in name} == set(CHAPTERS)
+
+
+def test_every_claim_belongs_to_a_chapter():
+    entries = tomllib.loads((build_book.BOOK / "claims.toml").read_text(encoding="utf-8"))["claim"]
+    assert {entry["chapter"] for entry in entries} == set(CHAPTERS)
+    assert len({(entry["chapter"], entry["id"]) for entry in entries}) == len(entries)
+
+
+def test_a_chapter_runs_and_its_claims_come_out_as_expected(executed, chapter, monkeypatch):
+    monkeypatch.setenv("SEMHUB_RESULTS", str(build_book.BUILD / "results"))
+    assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code" and cell.source)
+    assert results.differences(chapter) == []
+    for result in results.read(chapter):
+        assert result["low"] <= result["value"] <= result["high"]
+        assert result["model"] == "gemma-3-270m"
+        assert result["revision"].startswith("sha256:")
+        assert result["n"] > 0
+        assert result["seconds"] > 0
+        assert result["peak_mb"] > 100
+
+
+def test_a_chapter_writes_nothing_to_stderr_and_no_widget(executed):
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    assert [o.text for o in outputs if o.output_type == "stream" and o.name == "stderr"] == []
+    assert not any("widget" in kind for output in outputs for kind in output.get("data", {}))
+
+
+def test_a_chapter_has_the_parts_that_every_chapter_has(chapter):
+    notebook = nbformat.read(build_book.BOOK / f"{chapter}.ipynb", as_version=4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert notebook.cells[0].source.startswith("# ")
+    for part in ("What you will learn", "Needed or helpful", "What this shows, what it does not", "## Quick checks"):
+        assert part in text
+    assert text.count("<details>") == text.count("</details>") >= 3
+    assert text.rindex("## References") > text.rindex("## Quick checks")
+    assert {"model", "seed"} <= set(papermill.inspect_notebook(str(build_book.BOOK / f"{chapter}.ipynb")))
+
+
+def test_the_set_up_cell_is_the_same_everywhere():
+    first = set()
+    for chapter in CHAPTERS:
+        notebook = nbformat.read(build_book.BOOK / f"{chapter}.ipynb", as_version=4)
+        first.add(next(cell.source for cell in notebook.cells if cell.cell_type == "code"))
+    assert len(first) == 1
+
+
+def test_a_source_notebook_is_stripped_and_its_cells_are_short(chapter):
+    raw = json.loads((build_book.BOOK / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+    for cell in raw["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+            assert len("".join(cell["source"]).splitlines()) <= 25, cell["id"]
+
+
+def test_every_figure_has_alt_text(executed):
+    for cell in executed.cells:
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            assert len(cell.metadata["mystnb"]["image"]["alt"]) > 40, cell.id

@@ -1,0 +1,45 @@
+"""The README's example prints what the README says, and its figure is one that a build drew."""
+
+import contextlib
+import io
+import re
+
+import build_book
+import semhub_utils as sh
+
+README = (build_book.ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_prints_what_the_readme_says():
+    code = re.search(r"```python\n(.*?)```", README, re.S)
+    said = re.search(r"```\n(.*?)```", README[code.end() :], re.S).group(1)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code.group(1), {})
+    assert [line.rstrip() for line in printed.getvalue().splitlines()] == [line.rstrip() for line in said.splitlines()]
+    assert len(code.group(1).splitlines()) <= 9
+
+
+def test_every_file_that_the_readme_links_to_is_there():
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert len(targets) > 8
+    assert [target for target in targets if not (build_book.ROOT / target).exists()] == []
+
+
+def test_every_make_target_that_the_readme_names_exists():
+    targets = re.findall(r"^([a-z]+):", (build_book.ROOT / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"make ([a-z]+)", README)) - {"a"} <= set(targets)
+
+
+def test_the_registry_is_the_table_of_the_models_page():
+    page = (build_book.BOOK / "reference" / "models-and-hardware.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| .*?`([^`]+)` \| (.+?) \|$", page, re.M)
+    assert [(s.name, s.source.removeprefix("package:"), s.licence) for s in sh.REGISTRY.values()] == [
+        (name, source, licence.replace(", gated", " (gated)")) for name, source, licence in rows
+    ]
+
+
+def test_the_data_card_of_the_words_counts_them_right():
+    card = (build_book.BOOK / "reference" / "data-cards.md").read_text(encoding="utf-8")
+    said = int(re.search(r"([\d,]+) concepts", card).group(1).replace(",", ""))
+    assert said == sh.data.words()["concept"].nunique()

@@ -1,0 +1,196 @@
+"""Execute the chapters and build the site; what has not changed since the last time is not done again.
+
+    python tools/build_book.py                              the whole book, into _build/html
+    python tools/build_book.py foundations/the-hypothesis   only run this chapter (or several)
+
+A chapter runs once, in its own process. Its executed copy is what the tests judge and what the page shows.
+"""
+
+import argparse
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+from papermill.exceptions import PapermillExecutionError
+
+from semhub_utils import cache, embedded, results
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK, BUILD = ROOT / "book", ROOT / "_build"
+EXECUTED, STAGE, HTML = BUILD / "executed", BUILD / "site", BUILD / "html"
+
+# A bar in an executed cell would stand in the page, and a hub must never be asked. The results go beside the copy.
+# Threads that wait by spinning make a chapter many times slower as soon as something else runs on the machine.
+_ENVIRONMENT = {
+    "TQDM_DISABLE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "SEMHUB_RESULTS": str(BUILD / "results"),
+}
+
+
+class ChapterError(Exception):
+    """A chapter that did not run to its end."""
+
+
+def pages() -> list[str]:
+    """Every page of the table of contents, such as "foundations/the-hypothesis", in reading order."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    return [toc["root"], *(page["file"] for part in toc["parts"] for page in part["chapters"])]
+
+
+def chapters() -> list[str]:
+    """The pages that are notebooks."""
+    return [page for page in pages() if (BOOK / f"{page}.ipynb").is_file()]
+
+
+def chapter_key(chapter: str) -> str:
+    """What decides a chapter's outputs: its notebook, the module, the claims, the model and the packages."""
+    module = (ROOT / "semhub_utils").rglob("*.py")
+    files = [BOOK / f"{chapter}.ipynb", BOOK / "claims.toml", ROOT / "constraints.txt", *module]
+    return cache.key({"chapter": chapter}, code=files, model=embedded.SHA256)
+
+
+def execute(chapter: str) -> Path:
+    """The executed copy of a chapter, run now unless one with the same key is there.
+
+    Raises:
+        ChapterError: naming the chapter, the cell and the error; the failed copy is kept for a look.
+    """
+    target, key = EXECUTED / f"{chapter}.ipynb", chapter_key(chapter)
+    if _key_of(target) == key and (BUILD / "results" / f"{chapter}.json").is_file():
+        return target
+    running = BUILD / "running" / f"{chapter}.ipynb"
+    running.parent.mkdir(parents=True, exist_ok=True)
+    print(f"running {chapter} ...", flush=True)
+    start = time.time()
+    os.environ.update(_ENVIRONMENT)
+    try:
+        papermill.execute_notebook(
+            BOOK / f"{chapter}.ipynb",
+            running,
+            kernel_name="python3",
+            cwd=(BOOK / chapter).parent,
+            progress_bar=False,
+            execution_timeout=600,
+        )
+    except PapermillExecutionError as error:
+        cell = nbformat.read(running, as_version=4).cells[error.cell_index]
+        raise ChapterError(
+            f"{chapter}, cell {error.cell_index} ({cell.get('id', 'no id')}): {error.ename}: {error.evalue}\n"
+            f"The copy up to there is {running.relative_to(ROOT)}."
+        ) from error
+    notebook = nbformat.read(running, as_version=4)
+    seconds = round(time.time() - start, 1)
+    notebook.metadata.semhub = {"key": key, "seconds": seconds}
+    cache.write_text(target, nbformat.writes(notebook))
+    running.unlink()
+    print(f"ran {chapter} in {seconds} s", flush=True)
+    return target
+
+
+def _key_of(executed: Path) -> str | None:
+    if not executed.is_file():
+        return None
+    return nbformat.read(executed, as_version=4).metadata.get("semhub", {}).get("key")
+
+
+def stage() -> None:
+    """Bring the folder that Sphinx reads up to date, touching only what changed."""
+    fresh = BUILD / "site.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(BOOK, fresh, ignore=shutil.ignore_patterns("*.ipynb", "claims.toml", ".ipynb_checkpoints"))
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, fresh / name)
+    for chapter in chapters():
+        notebook = nbformat.read(EXECUTED / f"{chapter}.ipynb", as_version=4)
+        notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+        for entry in (notebook, *notebook.cells):
+            entry.metadata.pop("papermill", None)
+        nbformat.write(notebook, fresh / f"{chapter}.ipynb")
+    (fresh / "reference" / "status.md").write_text(status(), encoding="utf-8")
+    # Sphinx reads a page again when its time changes, so a file with the same bytes keeps the one that is there.
+    for new in [path for path in fresh.rglob("*") if path.is_file()]:
+        old = STAGE / new.relative_to(fresh)
+        if old.is_file() and filecmp.cmp(new, old, shallow=False):
+            shutil.copystat(old, new)
+    shutil.rmtree(STAGE, ignore_errors=True)
+    fresh.rename(STAGE)
+
+
+def status() -> str:
+    """The page of all claims and what this build found, as Markdown."""
+    lines = [
+        "# Status of every claim",
+        "",
+        "Each chapter fixes what it claims in `book/claims.toml` before the run that judges it. This page is written "
+        "by the build from what the chapters found in it. An effect is given with its 95% interval, the control beside "
+        "it is what chance or the comparison reaches, and *expected* is what the file foresaw on the embedded model.",
+        "",
+    ]
+    for chapter in chapters():
+        found, claims = results.read(chapter), results.claims(chapter)
+        title = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
+        lines += [f"## {title}", "", f"[The chapter](../{chapter}.ipynb), run on {found[0]['model']} ", ""]
+        lines[-2] += f"in {found[0]['seconds']:.0f} s with a peak of {found[0]['peak_mb'] / 1024:.1f} GB of memory."
+        lines += ["| claim | effect | interval | n | control | expected | held |", "|---|---|---|---|---|---|---|"]
+        lines += [_status_row(result, claims[result["name"]].expected) for result in found]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _status_row(result: dict, expected: str) -> str:
+    control = "none" if result["null"] is None else f"{result['null']:.2f}"
+    interval = f"{result['low']:.2f} to {result['high']:.2f}"
+    held = "yes" if result["held"] else "no"
+    cells = [result["statement"], f"{result['value']:.2f}", interval, result["n"], control, expected, held]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def build_site() -> Path:
+    """Stage and build the HTML if anything in it changed; warnings are errors. Returns the index page."""
+    os.environ.update(_ENVIRONMENT)
+    stage()
+    files = sorted(path for path in STAGE.rglob("*") if path.is_file())
+    key = cache.key([str(p.relative_to(STAGE)) for p in files], code=[*files, ROOT / "constraints.txt"])
+    stamp = HTML / ".key"
+    if not (stamp.is_file() and stamp.read_text() == key):
+        stamp.unlink(missing_ok=True)
+        program = Path(sys.executable).with_name("jupyter-book")
+        options = ["--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"]
+        if subprocess.run([program, "build", str(STAGE), *options], cwd=ROOT).returncode:
+            raise ChapterError("the site did not build: the warnings above are errors, each names its page and line")
+        stamp.write_text(key)
+    return HTML / "index.html"
+
+
+def main() -> int:
+    """Run the chapters, then build the site unless chapters were named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="only run these, such as part/chapter")
+    named = parser.parse_args().chapters
+    if unknown := [name for name in named if name not in chapters()]:
+        parser.error(f"no chapter is called {unknown[0]!r}; there are {', '.join(chapters())}")
+    try:
+        embedded.path()
+        for chapter in named or chapters():
+            execute(chapter)
+        if not named:
+            print(f"The book is at {build_site()}\nRead it with `make serve`, or open that file.")
+    except ChapterError as error:
+        print(f"\nNot built. {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,7 +6,6 @@
 import base64
 
 import nbformat
-
 from build_book import BOOK, execute
 
 FIGURE = BOOK / "_static" / "words-meet.png"

@@ -75,7 +75,6 @@ def _convert(folder: Path) -> None:
     # The weights are plain float32 now; save_pretrained refuses while the config calls them quantised.
     del model.config.quantization_config
     model.hf_quantizer = None  # type: ignore[assignment]
-    model.config._name_or_path = "gemma-3-270m"
     model.save_pretrained(folder)
     gguf.unlink()
 

@@ -70,7 +70,7 @@ def record(lm: LanguageModel, layers: int | Sequence[int] | None = None) -> Iter
     states: dict[int, State] = {}
 
     def see(layer: int, state: State, where: Where) -> None:
-        states[layer] = torch.cat([states[layer], state], dim=1) if where.continued else state
+        states[layer] = torch.cat([states[layer], state], dim=1) if where.continued and layer in states else state
 
     with watch(lm, layers, see):
         yield states
@@ -118,6 +118,8 @@ def edit(lm: LanguageModel, layer: int, fn: Callable[[State], State], positions:
             never reached.
     """
     lm.check_layer(layer)
+    if isinstance(positions, str) and positions not in ("all", "prompt", "last"):
+        raise ValueError(f"positions is {positions!r}: give 'all', 'prompt', 'last', a number or a list of numbers")
     numbers = [] if positions in (None, "all", "prompt") else position_list(positions)
     unreached = {n for n in numbers if n >= 0}
     longest = 0
@@ -227,5 +229,8 @@ class _Tracker:
             index = given["position_ids"].long().expand(texts, tokens)
         else:
             index = torch.arange(past, past + tokens, device=device).expand(texts, tokens)
-        lengths = self.where.lengths if past else (index >= 0).sum(1)
+        lengths = (index >= 0).sum(1)
+        if past:
+            # Of a cache that was filled before this block, all that is in it is the prompt.
+            lengths = self.where.lengths if hasattr(self, "where") else index.amax(1) + 1 - lengths
         self.where = Where(index, lengths, continued=past > 0)

@@ -81,7 +81,7 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Where inputs go: the device of the first weights."""
-        return self.model.device
+        return _computes_on(self.model.get_input_embeddings())
 
     def encode(self, texts: str | Sequence[str]) -> dict[str, Int[Tensor, "texts tokens"]]:
         """Tokenize and pad a batch, with positions that count real tokens only.
@@ -163,6 +163,8 @@ class LanguageModel:
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}: give 1 or more")
+        if not temperature >= 0:
+            raise ValueError(f"temperature is {temperature}: give 0 for the likeliest token, or more to sample")
         inputs = self.pad(self.token_ids(texts), side="left")
         sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
         inputs.pop("position_ids", None)  # generate() makes its own, one step at a time
@@ -198,9 +200,7 @@ class LanguageModel:
     @property
     def head_device(self) -> torch.device:
         """Where the head computes, which on several GPUs may not be where the inputs go."""
-        hook = getattr(self.head, "_hf_hook", None)
-        device = getattr(hook, "execution_device", None)
-        return torch.device(device) if device is not None else self.head.weight.device
+        return _computes_on(self.head)
 
     def scale_logits(self, logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """What this architecture does to `head(norm(h))` before it calls the result logits.
@@ -232,6 +232,12 @@ class LanguageModel:
                 f"embedding) to {self.n_layers} (the last block)"
             )
         return layer
+
+
+def _computes_on(module: Any) -> torch.device:
+    # Of an offloaded part the weight itself is on no device.
+    device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    return module.weight.device if device is None else torch.device(device)
 
 
 def _part(decoder: nn.Module, names: tuple[str, ...], what: str) -> Any:

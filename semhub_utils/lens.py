@@ -133,7 +133,7 @@ def _places(positions: str | int | Sequence[int], lengths: list[int]) -> list[li
         return [list(range(length)) for length in lengths]
     chosen = position_list(positions)
     check_positions(chosen, lengths)
-    return [[p % length for p in chosen] for length in lengths]
+    return [list(dict.fromkeys(p % length for p in chosen)) for length in lengths]
 
 
 def _states(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -68,7 +67,7 @@ def load(
             commit = revision or ("main" if spec.revision == "local" else spec.revision)
             tokenizer = AutoTokenizer.from_pretrained(spec.source, revision=commit)
             loaded = _weights(spec.source, device, quantize, commit)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise OSError(
                 f"{spec.source!r} could not be loaded from the hub or from disk: "
                 f"{str(error).splitlines()[0]}\nCheck the id ({_nearest(model)}), the network, and for a gated model "
@@ -123,9 +122,10 @@ def _weights(source: str, device: str, quantize: str | None, revision: str = "ma
 
 
 def _fast_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    # AutoTokenizer parses the 33 MB file several times; tests hold this one equal to it.
+    # AutoTokenizer parses the 33 MB file several times, and a tokenizer_object would be copied: tests hold this one
+    # equal to AutoTokenizer's.
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_file(str(folder / "tokenizer.json")),
+        tokenizer_file=str(folder / "tokenizer.json"),
         bos_token="<bos>",
         eos_token="<eos>",
         unk_token="<unk>",

@@ -43,7 +43,7 @@ class Claim:
 
     def held(self, low: float, high: float) -> bool:
         """Whether an interval supports the claim."""
-        return self.above < low and high < self.below
+        return bool(self.above < low and high < self.below)
 
 
 def say(text: str) -> None:
@@ -95,6 +95,8 @@ class Chapter:
         """
         if name not in self.claims:
             raise KeyError(f"{name!r} is no claim of {self.chapter}: claims.toml has {', '.join(self.claims)}")
+        if not all(math.isfinite(x) for x in (value, low, high, null or 0.0)):
+            raise ValueError(f"{name}: one of value {value}, low {low}, high {high}, null {null} is not finite")
         if not low <= value <= high:
             raise ValueError(f"{name}: the value {value} does not lie in its interval from {low} to {high}")
         held = self.claims[name].held(low, high)
@@ -160,10 +162,12 @@ def read(chapter: str) -> list[dict]:
 def differences(chapter: str) -> list[str]:
     """What a run found otherwise than claims.toml expects, a sentence each; an open claim never differs."""
     found = {result["name"]: result["held"] for result in read(chapter)}
-    return [
+    entries = claims(chapter).values()
+    missing = [f"{c.id} was not measured: {c.statement}" for c in entries if c.id not in found]
+    return missing + [
         f"{claim.id} was expected to {'hold' if claim.expected == 'holds' else 'fail'} and did not: {claim.statement}"
-        for claim in claims(chapter).values()
-        if claim.expected != "open" and found[claim.id] != (claim.expected == "holds")
+        for claim in entries
+        if claim.id in found and claim.expected != "open" and found[claim.id] != (claim.expected == "holds")
     ]
 
 

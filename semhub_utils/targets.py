@@ -72,6 +72,8 @@ def _spellings(lm: LanguageModel, label: str, target: Target) -> list[tuple[int,
     found: dict[int, int] = {}
     for spelling in (" " + word, word):
         tokens = lm.tokenizer(spelling, add_special_tokens=False).input_ids
+        if spelling == word and len(tokens) > 1 and not lm.token_text(tokens[:1])[0].strip():
+            tokens = tokens[1:]  # Llama 2 puts a blank token of its own before Chinese
         # Before Chinese, " " is often a token of its own, and says nothing of the word.
         if tokens and lm.token_text(tokens[:1])[0].strip() and tokens[0] != lm.tokenizer.unk_token_id:
             found.setdefault(tokens[0], len(tokens))

@@ -56,14 +56,15 @@ def lens_table(top: pd.DataFrame, caption: str) -> Styler:
 
 def visible_spaces(token: str) -> str:
     """A token with its leading space, line breaks and tabs made visible."""
-    return token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") if not token.strip() else token.strip("\n")
+    before = token[: len(token) - len(token.lstrip())]
+    return before.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") + token.lstrip().rstrip("\n")
 
 
 def _shade(prob: float) -> str:
     # White to the palette's blue; the ink is set with it, since the page around may be dark.
     part = min(1.0, float(prob) ** 0.5)
     red, green, blue = (round(255 + (c - 255) * part) for c in (0, 114, 178))
-    return f"background-color: rgb({red}, {green}, {blue}); color: {'white' if part > 0.6 else 'black'}"
+    return f"background-color: rgb({red}, {green}, {blue}); color: {'white' if part > 0.94 else 'black'}"
 
 
 @alt.theme.register("semhub", enable=False)

@@ -4,9 +4,9 @@ import contextlib
 import io
 import re
 
-import build_book
 import pytest
 
+import build_book
 import semhub_utils as sh
 
 README = (build_book.ROOT / "README.md").read_text(encoding="utf-8")

@@ -57,9 +57,7 @@ def test_every_internal_link_lands(site):
             landing = (path.parent / unquote(target)).resolve() if target else path
             if landing.is_dir():
                 landing /= "index.html"
-            if not landing.is_file():
-                broken.append(f"{path.name} -> {link['href']}")
-            elif anchor and landing in site and not site[landing].find(id=unquote(anchor)):
+            if not landing.is_file() or (anchor and landing in site and not site[landing].find(id=unquote(anchor))):
                 broken.append(f"{path.name} -> {link['href']}")
     assert broken == []
 

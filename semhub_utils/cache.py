@@ -54,6 +54,7 @@ def folder(kind: str, key: str, make: Callable[[Path], None]) -> Path:
             make(partial)
             for file in partial.rglob("*"):
                 _flush(file)
+            os.chmod(partial, 0o755)  # mkdtemp's is for its maker alone, and a class may share one cache
             os.replace(partial, final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -76,5 +77,6 @@ def write_text(path: Path, text: str) -> None:
 def _flush(path: Path) -> None:
     # Without this a power cut after the rename could leave a complete name on incomplete bytes.
     if path.is_file():
-        with path.open("rb") as file:
+        os.chmod(path, 0o644)
+        with path.open("r+b") as file:
             os.fsync(file.fileno())

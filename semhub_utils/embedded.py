@@ -73,7 +73,7 @@ def _convert(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
     # The weights are plain float32 now; save_pretrained refuses while the config calls them quantised.
-    del model.config.quantization_config
+    model.config.__dict__.pop("quantization_config", None)
     model.hf_quantizer = None  # type: ignore[assignment]
     model.save_pretrained(folder)
     gguf.unlink()

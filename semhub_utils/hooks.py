@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from semhub_utils.language_model import LanguageModel
 
-Positions = str | int | Sequence[int] | None
+Positions = str | int | np.integer | Sequence[int] | np.ndarray | None
 State = Float[Tensor, "texts tokens d_model"]
 
 
@@ -46,15 +47,16 @@ class Where:
             chosen |= self.index == (position if position >= 0 else self.lengths[:, None] + position)
         return chosen
 
-    def columns(self, positions: Sequence[int]) -> Int[Tensor, "texts positions"]:
-        """Where in the padded batch the given positions of each text stand; they must exist."""
-        wanted = torch.tensor(positions, device=self.index.device).expand(len(self.lengths), -1)
-        wanted = torch.where(wanted < 0, self.lengths[:, None] + wanted, wanted)
-        return (self.index[:, None, :] == wanted[:, :, None]).int().argmax(-1)
+    def column(self, position: int) -> Int[Tensor, " texts"]:
+        """Where in the padded batch a position of each text stands; it must exist."""
+        wanted = position if position >= 0 else self.lengths[:, None] + position
+        return (self.index == wanted).int().argmax(-1)
 
 
 @contextmanager
-def record(lm: LanguageModel, layers: int | Sequence[int] | None = None) -> Iterator[dict[int, State]]:
+def record(
+    lm: LanguageModel, layers: int | np.integer | Sequence[int] | np.ndarray | None = None
+) -> Iterator[dict[int, State]]:
     """Record the residual stream of what runs inside the block.
 
     Args:
@@ -78,16 +80,18 @@ def record(lm: LanguageModel, layers: int | Sequence[int] | None = None) -> Iter
 
 @contextmanager
 def watch(
-    lm: LanguageModel, layers: int | Sequence[int] | None, see: Callable[[int, State, Where], None]
+    lm: LanguageModel,
+    layers: int | np.integer | Sequence[int] | np.ndarray | None,
+    see: Callable[[int, State, Where], None],
 ) -> Iterator[None]:
     """Call `see(layer, state, where)` as each chosen row is computed; nothing is kept.
 
     This is what `record` is made of, for callers that need less than the whole state: pooling it at once is how
     `hidden_states` stays within the memory of one batch.
     """
-    chosen = range(lm.n_layers + 1) if layers is None else [layers] if isinstance(layers, int) else list(layers)
-    for layer in chosen:
-        lm.check_layer(layer)
+    if layers is None:
+        layers = range(lm.n_layers + 1)
+    chosen = [lm.check_layer(k) for k in ([layers] if isinstance(layers, int | np.integer) else layers)]
 
     def see_only(layer: int, state: State, where: Where) -> State:
         see(layer, state, where)
@@ -98,7 +102,9 @@ def watch(
 
 
 @contextmanager
-def edit(lm: LanguageModel, layer: int, fn: Callable[[State], State], positions: Positions = None) -> Iterator[None]:
+def edit(
+    lm: LanguageModel, layer: int | np.integer, fn: Callable[[State], State], positions: Positions = None
+) -> Iterator[None]:
     """Change the residual stream at one layer in what runs inside the block.
 
     Args:
@@ -117,10 +123,11 @@ def edit(lm: LanguageModel, layer: int, fn: Callable[[State], State], positions:
         ValueError: for a layer out of range, a result of another shape, unknown positions, or a position that was
             never reached.
     """
-    lm.check_layer(layer)
+    layer = lm.check_layer(layer)
     if isinstance(positions, str) and positions not in ("all", "prompt", "last"):
         raise ValueError(f"positions is {positions!r}: give 'all', 'prompt', 'last', a number or a list of numbers")
-    numbers = [] if positions in (None, "all", "prompt") else position_list(positions)
+    named = positions is None or (isinstance(positions, str) and positions != "last")
+    numbers = [] if named else position_list(positions)
     unreached = {n for n in numbers if n >= 0}
     longest = 0
 
@@ -130,14 +137,14 @@ def edit(lm: LanguageModel, layer: int, fn: Callable[[State], State], positions:
             check_positions([n for n in numbers if n < 0], where.lengths.tolist())
             unreached.difference_update(where.index.unique().tolist())
         longest = max(longest, int(where.index.max()) + 1)
-        new = fn(state)
+        new = fn(state.clone())  # a copy, so that a function that works in place cannot reach other positions
         if not isinstance(new, Tensor) or new.shape != state.shape:
             got = f"the shape {tuple(new.shape)}" if isinstance(new, Tensor) else repr(new)
             raise ValueError(
                 f"the edit at layer {layer} returned {got}: return a tensor of the shape it was given, "
                 f"{tuple(state.shape)}"
             )
-        chosen = where.select(positions).to(state.device)
+        chosen = where.select(positions if named else numbers).to(state.device)
         return torch.where(chosen[..., None], new.to(state.dtype), state)
 
     with _hooked(lm, [layer], change, first=True):
@@ -149,17 +156,21 @@ def edit(lm: LanguageModel, layer: int, fn: Callable[[State], State], positions:
         )
 
 
-def position_list(positions: str | int | Sequence[int]) -> list[int]:
+def position_list(positions: Positions) -> list[int]:
     """Positions given as "last", one number or several, as a list of numbers.
 
     Raises:
         ValueError: for any other word, or none at all.
     """
-    if positions == "last":
+    if isinstance(positions, str):
+        if positions != "last":
+            raise ValueError(f"positions is {positions!r}: give 'all', 'last', a number or a list of numbers")
         return [-1]
-    if isinstance(positions, str) or (not isinstance(positions, int) and len(positions) == 0):
+    if isinstance(positions, int | np.integer):
+        return [int(positions)]
+    if positions is None or len(positions) == 0:
         raise ValueError(f"positions is {positions!r}: give 'all', 'last', a number or a list of numbers")
-    return [positions] if isinstance(positions, int) else [int(p) for p in positions]
+    return [int(p) for p in positions]
 
 
 def check_positions(positions: Sequence[int], lengths: Sequence[int]) -> None:
@@ -225,6 +236,11 @@ class _Tracker:
         mask = given.get("attention_mask")
         if isinstance(mask, Tensor) and mask.ndim == 2:
             index = torch.where(mask > 0, mask.long().cumsum(1) - 1, -1)[:, -tokens:].to(device)
+        elif mask is not None:
+            raise ValueError(
+                "the attention mask of this pass is not one of texts by tokens, as with a static cache, so padding "
+                "cannot be told from text: generate with the default cache"
+            )
         elif isinstance(given.get("position_ids"), Tensor):
             index = given["position_ids"].long().expand(texts, tokens)
         else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
@@ -51,7 +52,9 @@ class LanguageModel:
     @cached_property
     def decoder(self) -> nn.Module:
         """The stack of blocks with its embedding and final norm, without the head."""
-        return self.model.get_decoder()
+        found = self.model.get_decoder()
+        # Before transformers 5 a GPT-2 or a BLOOM gives itself.
+        return self.model.base_model if found is self.model else found
 
     @cached_property
     def blocks(self) -> nn.ModuleList:
@@ -117,7 +120,7 @@ class LanguageModel:
             {"input_ids": tokens}, return_tensors="pt", padding_side=side or self.tokenizer.padding_side
         )
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        if "position_ids" in inspect.signature(self.model.forward).parameters:
+        if self._takes("position_ids"):
             inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
@@ -133,7 +136,11 @@ class LanguageModel:
         Returns:
             transformers' output; `logits` has the shape (texts, tokens, vocabulary).
         """
-        return self.model(**self.encode(texts), logits_to_keep=logits_to_keep, use_cache=False)
+        if self._takes("logits_to_keep"):
+            return self.model(**self.encode(texts), logits_to_keep=logits_to_keep, use_cache=False)
+        out = self.model(**self.encode(texts), use_cache=False)
+        out.logits = out.logits[:, -logits_to_keep:]
+        return out
 
     @torch.no_grad()
     def run(self, inputs: dict[str, Int[Tensor, "texts tokens"]]) -> None:
@@ -166,19 +173,26 @@ class LanguageModel:
         if not temperature >= 0:
             raise ValueError(f"temperature is {temperature}: give 0 for the likeliest token, or more to sample")
         inputs = self.pad(self.token_ids(texts), side="left")
-        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0, "min_p": None}
         inputs.pop("position_ids", None)  # generate() makes its own, one step at a time
-        devices = [self.device] if self.device.type == "cuda" else []
+        devices = list(range(torch.cuda.device_count()))
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             out = self.model.generate(
                 **inputs,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=self.tokenizer.pad_token_id,
+                # Some models come with settings of their own, under which greedy is not the likeliest token.
+                num_beams=1,
+                repetition_penalty=1.0,
+                no_repeat_ngram_size=0,
                 **(sampling if temperature > 0 else {"do_sample": False}),
             )
         new = self.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return new[0] if isinstance(texts, str) else new
+
+    def _takes(self, argument: str) -> bool:
+        return argument in inspect.signature(self.model.forward).parameters
 
     @contextmanager
     def unembedding(self) -> Iterator[tuple[Float[Tensor, "vocabulary d_model"], Float[Tensor, " vocabulary"] | None]]:
@@ -218,20 +232,25 @@ class LanguageModel:
 
     def token_text(self, ids: Shaped[Tensor, " tokens"] | Sequence[int]) -> list[str]:
         """Each token id as the text that it adds, leading spaces kept."""
-        return self.tokenizer.batch_decode([[int(i)] for i in ids], clean_up_tokenization_spaces=False)
+        # Llama 2 strips the space of whatever it decodes first, so each token is decoded behind another one.
+        first = self.tokenizer("a", add_special_tokens=False).input_ids[-1]
+        texts = self.tokenizer.batch_decode(
+            [[first], *([first, int(i)] for i in ids)], clean_up_tokenization_spaces=False
+        )
+        return [text[len(texts[0]) :] for text in texts[1:]]
 
-    def check_layer(self, layer: int) -> int:
+    def check_layer(self, layer: int | np.integer) -> int:
         """The layer itself if it exists; 0 is the embedding, k the output of block k.
 
         Raises:
             ValueError: naming the layer and the range.
         """
-        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer <= self.n_layers:
+        if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or not 0 <= layer <= self.n_layers:
             raise ValueError(
                 f"layer {layer!r} is out of range: {self.spec.name} has {self.n_layers} blocks, so give 0 (the "
                 f"embedding) to {self.n_layers} (the last block)"
             )
-        return layer
+        return int(layer)
 
 
 def _computes_on(module: Any) -> torch.device:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_utils.hooks import State, Where, check_positions, position_list, watch
+from semhub_utils.hooks import Positions, State, Where, check_positions, position_list, watch
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.states import batches
 from semhub_utils.targets import Targets, read_targets
@@ -28,7 +28,7 @@ def logit_lens(
     lm: LanguageModel,
     texts: str | Sequence[str],
     targets: dict[str, str | int] | Sequence[dict[str, str | int]],
-    positions: str | int | Sequence[int] = "last",
+    positions: Positions = "last",
     norm: str = "final",
     batch_size: int = 32,
     progress: bool = True,
@@ -77,7 +77,7 @@ def top_tokens(
     lm: LanguageModel,
     text: str,
     k: int = 5,
-    positions: str | int | Sequence[int] = "last",
+    positions: Positions = "last",
     norm: str = "final",
 ) -> pd.DataFrame:
     """The k likeliest next tokens at every layer: what the lens shows of one text.
@@ -103,14 +103,15 @@ def top_tokens(
     places = _places(positions, [len(tokens[0])])
     states = _states(lm, tokens, places, norm)
     flat = states.flatten(0, 1)
-    best, ids, total = torch.empty(len(flat), 0), torch.empty(len(flat), 0, dtype=torch.long), []
-    best, ids = best.to(flat.device), ids.to(flat.device)
+    best = torch.empty(len(flat), 0, device=flat.device)
+    ids = torch.empty(len(flat), 0, dtype=torch.long, device=flat.device)
+    total = torch.full((len(flat),), -torch.inf, device=flat.device)
     for start, logits in _logits(lm, flat):
-        total.append(logits.logsumexp(1))
+        total = total.logaddexp(logits.logsumexp(1))
         found = logits.topk(min(k, logits.shape[1]))
         best, order = torch.cat([best, found.values], 1).topk(min(k, best.shape[1] + found.values.shape[1]))
         ids = torch.cat([ids, found.indices + start], 1).gather(1, order)
-    prob = (best - torch.stack(total).logsumexp(0)[:, None]).exp().cpu()
+    prob = (best - total[:, None]).exp().cpu()
     layers, count = states.shape[:2]
     return pd.DataFrame(
         {
@@ -128,8 +129,8 @@ def _check_norm(norm: str) -> None:
         raise ValueError(f"norm is {norm!r}: give 'final' (the usual lens) or 'none' (as in the paper's code)")
 
 
-def _places(positions: str | int | Sequence[int], lengths: list[int]) -> list[list[int]]:
-    if positions == "all":
+def _places(positions: Positions, lengths: list[int]) -> list[list[int]]:
+    if isinstance(positions, str) and positions == "all":
         return [list(range(length)) for length in lengths]
     chosen = position_list(positions)
     check_positions(chosen, lengths)
@@ -141,16 +142,20 @@ def _states(
 ) -> Float[Tensor, "layers states d_model"]:
     """The chosen states of a batch, ready for the head."""
     kept: dict[int, Float[Tensor, "states d_model"]] = {}
+    columns: list[Int[Tensor, " positions"]] = []
 
     def keep(layer: int, state: State, where: Where) -> None:
-        found = [state[i, where.columns(at)[i].to(state.device)] for i, at in enumerate(places)]
-        kept[layer] = torch.cat(found).to(lm.head_device)
+        if not columns:  # with "all", the texts have different numbers of positions
+            for index, at in zip(where.index, places, strict=True):
+                columns.append((index == torch.tensor(at, device=index.device)[:, None]).int().argmax(-1))
+        kept[layer] = torch.cat([state[i, chosen.to(state.device)] for i, chosen in enumerate(columns)])
 
     with watch(lm, None, keep):
         lm.run(lm.pad(tokens))
     with torch.no_grad():
         normed = {k: lm.final_norm(h) if norm == "final" or k == lm.n_layers else h for k, h in kept.items()}
-    return torch.stack([normed[k] for k in range(lm.n_layers + 1)])
+    # On several GPUs a tied head may sit elsewhere than the norm.
+    return torch.stack([normed[k].to(lm.head_device) for k in range(lm.n_layers + 1)])
 
 
 def _logits(lm: LanguageModel, states: Float[Tensor, "states d_model"]) -> Iterator[tuple[int, Tensor]]:
@@ -175,9 +180,9 @@ def _score(
     best, which = logit.max(-1)
     best_id = wanted.gather(-1, which[..., None])[..., 0]
     above = torch.zeros_like(best)
-    total = []
+    total = torch.full((len(flat),), -torch.inf, device=flat.device)
     for start, logits in _logits(lm, flat):
-        total.append(logits.logsumexp(1))
+        total = total.logaddexp(logits.logsumexp(1))
         higher = torch.empty_like(logits)
         for target in range(best.shape[1]):
             above[:, target] += torch.gt(logits, best[:, target, None], out=higher).sum(1)
@@ -185,7 +190,7 @@ def _score(
         own = best_id - start
         inside = (own >= 0) & (own < logits.shape[1])
         above -= (inside & (logits.gather(1, own.clamp(0, logits.shape[1] - 1)) > best)).float()
-    logprob = logit.logsumexp(-1) - torch.stack(total).logsumexp(0)[:, None]
+    logprob = logit.logsumexp(-1) - total[:, None]
     shape = (layers, count, best.shape[1])
     return logprob.view(shape).cpu(), above.long().view(shape).cpu()
 

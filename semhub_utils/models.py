@@ -68,9 +68,10 @@ def load(
             tokenizer = AutoTokenizer.from_pretrained(spec.source, revision=commit)
             loaded = _weights(spec.source, device, quantize, commit)
         except (OSError, ValueError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise OSError(
-                f"{spec.source!r} could not be loaded from the hub or from disk: "
-                f"{str(error).splitlines()[0]}\nCheck the id ({_nearest(model)}), the network, and for a gated model "
+                f"{spec.source!r} could not be loaded from the hub or from disk: {reason}\n"
+                f"Check the id ({_nearest(model)}), the network, and for a gated model "
                 f"its licence page and `hf auth login`. The embedded model, sh.load(), needs none of these."
             ) from error
         spec = replace(spec, revision=getattr(loaded.config, "_commit_hash", None) or spec.revision)
@@ -81,6 +82,8 @@ def _device(device: str | None, quantize: str | None) -> str:
     has_gpu = torch.cuda.is_available()
     device = device or ("auto" if has_gpu else "cpu")
     wants = f"device={device!r}" if device.startswith("cuda") else f"quantize={quantize!r}" if quantize else None
+    if has_gpu and device.startswith("cuda") and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise RuntimeError(f"device={device!r}: torch sees {torch.cuda.device_count()} GPU, counted from cuda:0")
     if wants and (not has_gpu or device == "cpu"):
         raise RuntimeError(
             f"{wants} needs a CUDA GPU and torch {'is told to use the CPU' if has_gpu else 'sees none'}: leave it "

@@ -11,7 +11,6 @@ import sys
 import time
 import tomllib
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import pandas as pd
@@ -40,6 +39,12 @@ class Claim:
     above: float = -math.inf
     below: float = math.inf
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.expected not in ("holds", "does not hold", "open"):
+            raise ValueError(f"{self.id}: expected is {self.expected!r}: write 'holds', 'does not hold' or 'open'")
+        if math.isinf(self.above) and math.isinf(self.below):
+            raise ValueError(f"{self.id} has no threshold, so it could not fail: write `above`, `below` or both")
 
     def held(self, low: float, high: float) -> bool:
         """Whether an interval supports the claim."""
@@ -97,7 +102,8 @@ class Chapter:
             raise KeyError(f"{name!r} is no claim of {self.chapter}: claims.toml has {', '.join(self.claims)}")
         if not all(math.isfinite(x) for x in (value, low, high, null or 0.0)):
             raise ValueError(f"{name}: one of value {value}, low {low}, high {high}, null {null} is not finite")
-        if not low <= value <= high:
+        # A mean and its bootstrap interval may be rounded differently in the last place.
+        if not low - 1e-9 <= value <= high + 1e-9:
             raise ValueError(f"{name}: the value {value} does not lie in its interval from {low} to {high}")
         held = self.claims[name].held(low, high)
         self.results = [r for r in self.results if r["name"] != name]
@@ -187,7 +193,9 @@ def _book_root() -> Path | None:
 def _claims_text() -> str:
     # In a clone the file of the book counts; in a wheel, as on Colab, the copy that was packed with it.
     root = _book_root()
-    source = root / "book" / "claims.toml" if root else resources.files("semhub_utils") / "claims.toml"
+    package = Path(__file__).parent
+    places = [*([root / "book"] if root else []), package, package.parent / "book"]
+    source = next(place / "claims.toml" for place in places if (place / "claims.toml").is_file())
     return source.read_text(encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,7 +16,7 @@ from semhub_utils.language_model import LanguageModel
 def hidden_states(
     lm: LanguageModel,
     texts: str | Sequence[str],
-    position: str | int = "last",
+    position: str | int | np.integer = "last",
     batch_size: int = 32,
     progress: bool = True,
 ) -> Float[Tensor, "texts rows d_model"]:
@@ -44,7 +45,8 @@ def hidden_states(
     where_to = _position(position)
     if where_to is not None:
         check_positions([where_to], [len(ids) for ids in tokens])
-    result = torch.empty(len(tokens), lm.n_layers + 1, lm.d_model)
+    # Filled and not empty: too little memory shows before the work and not after it, and no row can be garbage.
+    result = torch.full((len(tokens), lm.n_layers + 1, lm.d_model), torch.nan)
     for rows in batches(tokens, batch_size, progress):
 
         def keep(layer: int, state: State, where: Where, rows: Sequence[int] = rows) -> None:
@@ -71,18 +73,17 @@ def batches(tokens: Sequence[Sequence[int]], batch_size: int, progress: bool) ->
     return tqdm(groups, desc="texts", unit="batch", delay=3, leave=False)
 
 
-def _position(position: str | int) -> int | None:
+def _position(position: str | int | np.integer) -> int | None:
     if position in ("last", "mean"):
         return -1 if position == "last" else None
-    if isinstance(position, bool) or not isinstance(position, int):
+    if isinstance(position, bool) or not isinstance(position, int | np.integer):
         raise ValueError(f"position is {position!r}: give 'last', 'mean' or a number")
-    return position
+    return int(position)
 
 
 def _reduce(state: State, where: Where, position: int | None) -> Float[Tensor, "texts d_model"]:
     if position is not None:
-        columns = where.columns([position])[:, 0].to(state.device)
-        return state[torch.arange(len(state), device=state.device), columns]
+        return state[torch.arange(len(state), device=state.device), where.column(position).to(state.device)]
     kept = (where.index > 0) | ((where.index == 0) & (where.lengths[:, None] == 1))
     weights = (kept / kept.sum(1, keepdim=True)).to(state.device, torch.float32)
     return torch.einsum("btd,bt->bd", state.float(), weights)

@@ -1,5 +1,8 @@
 """How the book's figures look: one palette that the colour-blind can read, and one place that sets it."""
 
+import html
+from collections.abc import Sequence
+
 import altair as alt
 import matplotlib as mpl
 import pandas as pd
@@ -37,27 +40,30 @@ def use() -> None:
     alt.theme.enable("semhub")
 
 
-def lens_table(top: pd.DataFrame, caption: str) -> Styler:
+def lens_table(top: pd.DataFrame, caption: str, columns: Sequence[str] | None = None) -> Styler:
     """A lens as a table: the top token of each layer and position in its cell, shaded by its probability.
 
     Args:
         top: what `top_tokens` returns, for any `k`; only rank 0 is shown.
         caption: the sentence above the table.
+        columns: what to write above the columns, such as the prompt's tokens; by default the positions.
 
     Returns:
-        A pandas Styler; the last block is on top. Tokens are escaped, so that `<b>` is text.
+        A pandas Styler; the last block is on top. Tokens and columns are escaped, so that `<b>` is text.
     """
     best = top[top["rank"] == 0]
     tokens = best.pivot(index="layer", columns="position", values="token").sort_index(ascending=False)
     prob = best.pivot(index="layer", columns="position", values="prob").sort_index(ascending=False)
-    style = tokens.style.format(visible_spaces, escape="html").set_caption(caption)
+    style = tokens.style.format(visible_spaces, escape="html").set_caption(html.escape(caption))
+    if columns is not None:
+        style = style.relabel_index([html.escape(visible_spaces(name)) for name in columns], axis="columns")
     return style.apply(lambda _: prob.map(_shade), axis=None)
 
 
 def visible_spaces(token: str) -> str:
     """A token with its leading space, line breaks and tabs made visible."""
-    before = token[: len(token) - len(token.lstrip())]
-    return before.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") + token.lstrip().rstrip("\n")
+    before = token[: len(token) - len(token.lstrip())].replace(" ", "␣")
+    return (before + token.lstrip()).replace("\n", "⏎").replace("\t", "⇥")
 
 
 def _shade(prob: float) -> str:

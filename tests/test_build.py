@@ -18,6 +18,7 @@ def book(tmp_path, monkeypatch):
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nparts:\n  - caption: Part\n    chapters:\n      - file: part/one\n"
     )
+    monkeypatch.setattr(build_book.embedded, "path", lambda: None)
     for name, value in {
         "ROOT": tmp_path,
         "BOOK": tmp_path / "book",
@@ -71,13 +72,21 @@ def test_a_chapter_whose_results_are_gone_runs_again(book):
     assert (book / "book" / "part" / "runs").read_text() == "xx"
 
 
+def test_a_chapter_whose_results_were_written_by_another_run_runs_again(book):
+    write_chapter(book, RESULT, COUNT)
+    build_book.execute("part/one")
+    (book / "_build" / "results" / "part" / "one.json").write_text('["another run"]')
+    build_book.execute("part/one")
+    assert (book / "book" / "part" / "runs").read_text() == "xx"
+
+
 def test_a_failing_chapter_stops_the_build_and_names_the_chapter_and_the_cell(book, monkeypatch, capsys):
     write_chapter(book, "a = 1", "raise ValueError('no such layer')")
-    monkeypatch.setattr(build_book.embedded, "path", lambda: None)
+    failing = nbformat.read(book / "book" / "part" / "one.ipynb", as_version=4).cells[2].id
     monkeypatch.setattr("sys.argv", ["build_book.py"])
     assert build_book.main() == 1
     said = capsys.readouterr().err
-    assert "part/one, cell 2" in said
+    assert f"part/one, cell 2 ({failing})" in said
     assert "ValueError: no such layer" in said
     assert not (book / "_build" / "executed" / "part" / "one.ipynb").exists()
     assert not (book / "_build" / "html").exists()

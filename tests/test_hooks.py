@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -534,3 +535,38 @@ def test_an_exception_in_the_block_is_not_hidden_by_a_position_never_reached(lla
 
     with pytest.raises(KeyError, match="mine"), sh.edit(llama, 2, add(vector(llama)), 50):
         run_and_fail()
+
+
+@pytest.mark.parametrize("positions", ["last", 1, [0, -1]])
+def test_a_function_that_works_in_place_reaches_the_chosen_positions_only(llama, positions):
+    def blank(state):
+        state[:] = 0
+        return state
+
+    texts = ["dog", "the quick brown fox"]
+    with sh.record(llama, 2) as in_place, sh.edit(llama, 2, blank, positions):
+        llama(texts)
+    with sh.record(llama, 2) as fresh, sh.edit(llama, 2, torch.zeros_like, positions):
+        llama(texts)
+    assert torch.equal(in_place[2], fresh[2])
+    assert (in_place[2] != 0).any()
+
+
+def test_layers_and_positions_may_come_out_of_a_frame_or_an_array(llama):
+    with sh.record(llama, np.int64(2)) as states:
+        llama("the dog")
+    with sh.record(llama, np.array([1, 2])) as both, sh.edit(llama, np.int64(1), torch.zeros_like, np.array([0, 1])):
+        llama("the dog")
+    assert list(states) == [2]
+    assert list(both) == [1, 2]
+    assert (both[1][0, :2] == 0).all()
+
+
+def test_a_pass_whose_padding_cannot_be_told_is_refused(llama):
+    inputs = llama.pad(llama.token_ids(["dog", "the quick brown fox"]), side="left")
+    inputs.pop("position_ids", None)
+    with (
+        pytest.raises(ValueError, match=r"static cache.*generate with the default cache"),
+        sh.edit(llama, 2, torch.zeros_like, "last"),
+    ):
+        llama.model.generate(**inputs, max_new_tokens=3, cache_implementation="static", pad_token_id=0)

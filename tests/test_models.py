@@ -196,7 +196,15 @@ def test_the_device_is_every_gpu_there_is_or_the_cpu(monkeypatch):
         (True, "cuda:1", "cuda:1"),
     ):
         monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         assert models._device(asked, None) == expected
+
+
+def test_a_gpu_past_the_last_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(RuntimeError, match=r"device='cuda:2': torch sees 2 GPU, counted from cuda:0"):
+        models._device("cuda:2", None)
 
 
 @pytest.mark.parametrize(

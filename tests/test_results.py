@@ -309,3 +309,12 @@ def test_the_books_own_claims_are_well_formed():
         assert entry.above > -math.inf or entry.below < math.inf, f"{entry.id} has no threshold"
         assert entry.above < entry.below, entry.id
         assert all((entry.statement, entry.measure, entry.layer_rule)), entry.id
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"expected": "hold", "above": 0.0}, "expected is 'hold'"), ({"expected": "holds"}, "could not fail")],
+)
+def test_a_claim_with_a_typo_or_without_a_threshold_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        Claim(id="a", chapter="c", statement="s", measure="m", layer_rule="r", **given)

@@ -134,3 +134,11 @@ def test_a_token_of_spaces_is_visible(token, shown):
 @pytest.mark.parametrize(("token", "shown"), [(" dog", "␣dog"), ("\n dog", "⏎␣dog"), ("\tx", "⇥x")])
 def test_spaces_before_a_word_are_visible_as_the_docstring_says(token, shown):
     assert theme.visible_spaces(token) == shown
+
+
+def test_the_columns_of_a_lens_table_can_be_named_and_are_escaped():
+    top = pd.DataFrame({"layer": [0, 0], "position": [0, 1], "token": ["a", "b"], "rank": [0, 0], "prob": [0.5, 0.5]})
+    page = theme.lens_table(top, "Caption", columns=["<bos>", " dog"]).to_html()
+    assert "&lt;bos&gt;" in page
+    assert "␣dog" in page
+    assert "<bos>" not in page

@@ -19,6 +19,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import yaml
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from semhub_utils import cache, embedded, results
@@ -69,8 +70,10 @@ def execute(chapter: str) -> Path:
         ChapterError: naming the chapter, the cell and the error; the failed copy is kept for a look.
     """
     target, key = EXECUTED / f"{chapter}.ipynb", chapter_key(chapter)
-    if _key_of(target) == key and (BUILD / "results" / f"{chapter}.json").is_file():
+    made = nbformat.read(target, as_version=4).metadata.get("semhub", {}) if target.is_file() else {}
+    if made.get("key") == key and made.get("results") == _results_key(chapter) is not None:
         return target
+    embedded.path()  # converted here if it must be, so that no chapter's time and output hold it
     running = BUILD / "running" / f"{chapter}.ipynb"
     running.parent.mkdir(parents=True, exist_ok=True)
     print(f"running {chapter} ...", flush=True)
@@ -86,24 +89,27 @@ def execute(chapter: str) -> Path:
             execution_timeout=600,
         )
     except PapermillExecutionError as error:
-        cell = nbformat.read(running, as_version=4).cells[error.cell_index]
+        # papermill puts cells of its own before the failing one in its copy; the source has the index right.
+        cell = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells[error.cell_index]
         raise ChapterError(
             f"{chapter}, cell {error.cell_index} ({cell.get('id', 'no id')}): {error.ename}: {error.evalue}\n"
             f"The copy up to there is {running.relative_to(ROOT)}."
         ) from error
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise ChapterError(f"{chapter}: {error}") from error
     notebook = nbformat.read(running, as_version=4)
     seconds = round(time.time() - start, 1)
-    notebook.metadata.semhub = {"key": key, "seconds": seconds}
+    notebook.metadata.semhub = {"key": key, "seconds": seconds, "results": _results_key(chapter)}
     cache.write_text(target, nbformat.writes(notebook))
     running.unlink()
     print(f"ran {chapter} in {seconds} s", flush=True)
     return target
 
 
-def _key_of(executed: Path) -> str | None:
-    if not executed.is_file():
-        return None
-    return nbformat.read(executed, as_version=4).metadata.get("semhub", {}).get("key")
+def _results_key(chapter: str) -> str | None:
+    # A chapter run by hand writes its results to the same place: then they are not those of the executed copy.
+    path = BUILD / "results" / f"{chapter}.json"
+    return cache.key(chapter, code=[path]) if path.is_file() else None
 
 
 def stage() -> None:
@@ -163,7 +169,7 @@ def _status_row(result: dict, expected: str) -> str:
     interval = f"{result['low']:.2f} to {result['high']:.2f}"
     held = "yes" if result["held"] else "no"
     cells = [result["statement"], f"{result['value']:.2f}", interval, result["n"], control, expected, held]
-    return f"| {' | '.join(map(str, cells))} |"
+    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def build_site() -> Path:
@@ -191,7 +197,6 @@ def main() -> int:
     if unknown := [name for name in named if name not in chapters()]:
         parser.error(f"no chapter is called {unknown[0]!r}; there are {', '.join(chapters())}")
     try:
-        embedded.path()
         for chapter in named or chapters():
             execute(chapter)
         if not named:

@@ -3,7 +3,7 @@
     make bench
 
 Each way of doing the work runs in a process of its own, and they take turns, so that a machine that is busy for a
-while is busy for all of them; the best of the rounds counts (three on the small set, one on the large). Memory is the
+while is busy for all of them; the best of the rounds counts (two on the small set, one on the large). Memory is the
 highest resident size while the work ran, above what the process held with the model loaded and touched. It takes
 about a quarter of an hour.
 """
@@ -151,7 +151,7 @@ def main() -> None:
     array = {n: n * (lm.n_layers + 1) * lm.d_model * 4 / 2**20 for n in SIZES}
     peak: dict[tuple[str, int], float] = {}
     for n in SIZES:
-        rounds = [{name: in_new_process(name, n) for name in BARE} for _ in range(3 if n == min(SIZES) else 1)]
+        rounds = [{name: in_new_process(name, n) for name in BARE} for _ in range(2 if n == min(SIZES) else 1)]
         seconds = {name: min(one[name]["seconds"] for one in rounds) for name in BARE}
         for name, bare in BARE.items():
             peak[name, n] = statistics.median(one[name]["mib"] for one in rounds)

@@ -108,7 +108,9 @@ class LanguageModel:
                 raise TypeError(f"text {index} is {text!r}, a {type(text).__name__}: every text is a str")
             if not text:
                 raise ValueError(f"text {index} is empty: every text needs at least one character")
-        tokens = self.tokenizer(texts).input_ids
+        # A part at a time: what the tokenizer notes of each token beside its id takes far more memory than the id.
+        parts = (texts[start : start + 128] for start in range(0, len(texts), 128))
+        tokens = [ids for part in parts for ids in self.tokenizer(part).input_ids]
         if [] in tokens:
             index = tokens.index([])
             raise ValueError(f"text {index}, {texts[index]!r}, has no token in {self.spec.name}: drop it or change it")

@@ -8,6 +8,7 @@ import pytest
 
 import build_book
 import semhub_utils as sh
+from semhub_utils.data import words
 
 README = (build_book.ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -48,4 +49,4 @@ def test_the_registry_is_the_table_of_the_models_page():
 def test_the_data_card_of_the_words_counts_them_right():
     card = (build_book.BOOK / "reference" / "data-cards.md").read_text(encoding="utf-8")
     said = int(re.search(r"([\d,]+) concepts", card).group(1).replace(",", ""))
-    assert said == sh.data.words()["concept"].nunique()
+    assert said == words()["concept"].nunique()

@@ -48,6 +48,7 @@ lab: $(READY)
 	@$(BIN)/jupyter lab book
 
 bench: $(READY)
+	@$(PIP) -e '.[bench]'
 	@$(BIN)/python benchmarks/core.py
 
 clean:

@@ -1,11 +1,14 @@
 """The thin module under The Semantic Hub: load a model, read its residual stream, change it, keep what was found."""
 
-from semhub_utils import results, theme
+from semhub_utils import data, results, theme
+from semhub_utils.explore import live
 from semhub_utils.hooks import edit, record
 from semhub_utils.language_model import LanguageModel, ModelSpec
-from semhub_utils.lens import logit_lens, top_tokens
+from semhub_utils.lens import language_mass, logit_lens, top_tokens
 from semhub_utils.models import REGISTRY, load
+from semhub_utils.resampling import bootstrap, holm, interval, pick_and_judge
 from semhub_utils.results import say
+from semhub_utils.similarity import item_scores, nearest, similarity
 from semhub_utils.states import hidden_states
 
 __version__ = "0.1.0"
@@ -14,13 +17,23 @@ __all__ = [
     "REGISTRY",
     "LanguageModel",
     "ModelSpec",
+    "bootstrap",
+    "data",
     "edit",
     "hidden_states",
+    "holm",
+    "interval",
+    "item_scores",
+    "language_mass",
+    "live",
     "load",
     "logit_lens",
+    "nearest",
+    "pick_and_judge",
     "record",
     "results",
     "say",
+    "similarity",
     "theme",
     "top_tokens",
 ]

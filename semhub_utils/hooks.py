@@ -125,7 +125,7 @@ def edit(
     """
     layer = lm.check_layer(layer)
     if isinstance(positions, str) and positions not in ("all", "prompt", "last"):
-        raise ValueError(f"positions is {positions!r}: give 'all', 'prompt', 'last', a number or a list of numbers")
+        raise _unknown(positions, "'all', 'prompt', 'last'")
     named = positions is None or (isinstance(positions, str) and positions != "last")
     numbers = [] if named else position_list(positions)
     unreached = {n for n in numbers if n >= 0}
@@ -164,13 +164,17 @@ def position_list(positions: Positions) -> list[int]:
     """
     if isinstance(positions, str):
         if positions != "last":
-            raise ValueError(f"positions is {positions!r}: give 'all', 'last', a number or a list of numbers")
+            raise _unknown(positions, "'all', 'last'")
         return [-1]
     if isinstance(positions, int | np.integer):
         return [int(positions)]
     if positions is None or len(positions) == 0:
-        raise ValueError(f"positions is {positions!r}: give 'all', 'last', a number or a list of numbers")
+        raise _unknown(positions, "'all', 'last'")
     return [int(p) for p in positions]
+
+
+def _unknown(positions: Positions, words: str) -> ValueError:
+    return ValueError(f"positions is {positions!r}: give {words}, a number or a list of numbers")
 
 
 def check_positions(positions: Sequence[int], lengths: Sequence[int]) -> None:

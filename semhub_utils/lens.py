@@ -19,6 +19,7 @@ from semhub_utils.hooks import Positions, State, Where, check_positions, positio
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.states import batches
 from semhub_utils.targets import Targets, read_targets
+from semhub_utils.vocabulary import token_languages
 
 # Logits held at one time, as (state, token) pairs: 64 MiB in float32, small enough to stay near the cache.
 _PAIRS = 2**24
@@ -124,6 +125,74 @@ def top_tokens(
     )
 
 
+def language_mass(
+    lm: LanguageModel,
+    texts: str | Sequence[str],
+    languages: Sequence[str],
+    positions: Positions = "last",
+    norm: str = "final",
+    shuffles: int = 100,
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """How much of the lens's probability falls on tokens of each language, at every layer.
+
+        p(language | h) = sum over tokens v of p_lens(v | h) p(language | v)
+
+    (Wu et al. 2024, section 3.1), with p(language | v) from `token_languages`: word frequencies, all languages
+    equally likely beforehand.
+
+    The control deals the rows of the unembedding out to the tokens at random: the same states, the same lens, but no
+    row says what its token means. One deal serves all texts, as the unembedding does, so that a token which the lens
+    reads in every text is one stroke of luck and not many.
+
+    Args:
+        lm: the model.
+        texts: one text or several.
+        languages: two-letter codes. One without a word list (sw) is left out with a warning.
+        positions: as for `logit_lens`; the mass is averaged over a text's positions.
+        norm: "final" or "none", see the module.
+        shuffles: how many deals for the control.
+        seed: of the deals.
+        batch_size: texts in one forward pass.
+        progress: show a bar on work that takes more than a few seconds.
+
+    Returns:
+        A tidy frame: `text` (its index), `layer`, `language`, `mass`, and `null_high`, which the mean over texts at
+        that layer stays below in 95% of the deals (the same for every text). The language "other" holds what falls on
+        tokens of no list, so that the masses of a text and layer sum to 1.
+
+    Raises:
+        ValueError: as `logit_lens` and `token_languages` do, and for fewer than 20 deals.
+    """
+    _check_norm(norm)
+    if shuffles < 20:
+        raise ValueError(f"shuffles is {shuffles}: a 95% quantile needs at least 20")
+    tokens = lm.token_ids(texts)
+    places = _places(positions, [len(ids) for ids in tokens])
+    there, table = token_languages(lm, languages)
+    table = torch.cat([table, 1 - table.sum(1, keepdim=True)], 1)
+    layers = lm.n_layers + 1
+    mass = torch.zeros(len(tokens), layers, table.shape[1])
+    mean = torch.zeros(layers, len(table))  # the lens's probabilities, averaged over the texts
+    for rows in batches(tokens, batch_size, progress):
+        states = _states(lm, [tokens[row] for row in rows], [places[row] for row in rows], norm)
+        owner = torch.tensor([row for row in rows for _ in places[row]]).repeat(layers)
+        share = torch.tensor([1 / len(places[row]) for row in rows for _ in places[row]]).repeat(layers)
+        layer = torch.arange(layers).repeat_interleave(states.shape[1])
+        for at, prob in _probabilities(lm, states.flatten(0, 1)):
+            mass.index_put_((owner[at], layer[at]), (prob @ table) * share[at, None], accumulate=True)
+            mean += (F.one_hot(layer[at], layers).T * share[at] / len(tokens)) @ prob
+    generator = torch.Generator().manual_seed(seed)
+    deals = [mean @ table[torch.randperm(len(table), generator=generator)] for _ in range(shuffles)]
+    null_high = torch.stack(deals).quantile(0.95, dim=0).expand_as(mass)
+    names = ["text", "layer", "language"]
+    index = pd.MultiIndex.from_product([range(len(tokens)), range(layers), [*there, "other"]], names=names)
+    columns = {"mass": mass.flatten(), "null_high": null_high.flatten()}
+    return pd.DataFrame(columns, index).reset_index()
+
+
 def _check_norm(norm: str) -> None:
     if norm not in ("final", "none"):
         raise ValueError(f"norm is {norm!r}: give 'final' (the usual lens) or 'none' (as in the paper's code)")
@@ -202,6 +271,19 @@ def _chosen_logits(
     with torch.no_grad(), lm.unembedding() as (weight, bias):
         logits = F.linear(states, weight[used], None if bias is None else bias[used])
         return lm.scale_logits(logits).float().gather(1, place)
+
+
+def _probabilities(
+    lm: LanguageModel, states: Float[Tensor, "states d_model"]
+) -> Iterator[tuple[slice, Float[Tensor, "some vocabulary"]]]:
+    """The lens's probabilities over the whole vocabulary, on the CPU, a few states at a time."""
+    with torch.no_grad(), lm.unembedding() as (weight, bias):
+        some = max(1, _PAIRS // len(weight))
+        for start in range(0, len(states), some):
+            at = slice(start, start + some)
+            logits = lm.scale_logits(F.linear(states[at], weight, bias)).float()
+            prob = logits.sub_(logits.amax(1, keepdim=True)).exp_()  # in place: this is all the memory there is
+            yield at, prob.div_(prob.sum(1, keepdim=True)).cpu()
 
 
 def _tidy(

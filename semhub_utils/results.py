@@ -125,18 +125,8 @@ class Chapter:
 
     def table(self) -> Styler:
         """The chapter's claims with what this run found, for the reader."""
-        rows = [
-            {
-                "claim": r["statement"],
-                "effect": f"{r['value']:.2f}",
-                "95% interval": f"{r['low']:.2f} to {r['high']:.2f}",
-                "n": r["n"],
-                "control": "none" if r["null"] is None else f"{r['null']:.2f}",
-                "held": "yes" if r["held"] else "no",
-            }
-            for r in self.results
-        ]
-        return pd.DataFrame(rows).style.hide(axis="index").format(escape="html")  # a frame would cut the statements
+        rows = pd.DataFrame([as_text(result) for result in self.results])
+        return rows.style.hide(axis="index").format(escape="html")  # a frame would cut the statements
 
     def save(self) -> Path:
         """Write the results, with the time and memory that the process took, and return the file.
@@ -151,6 +141,18 @@ class Chapter:
         path = folder() / f"{self.chapter}.json"
         cache.write_text(path, json.dumps([r | cost for r in self.results], indent=1, ensure_ascii=False) + "\n")
         return path
+
+
+def as_text(result: dict) -> dict[str, str]:
+    """One result as a reader sees it, a cell for each column of a table."""
+    return {
+        "claim": result["statement"],
+        "effect": f"{result['value']:.2f}",
+        "95% interval": f"{result['low']:.2f} to {result['high']:.2f}",
+        "n": str(result["n"]),
+        "control": "none" if result["null"] is None else f"{result['null']:.2f}",
+        "held": "yes" if result["held"] else "no",
+    }
 
 
 def read(chapter: str) -> list[dict]:

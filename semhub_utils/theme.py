@@ -52,8 +52,8 @@ def lens_table(top: pd.DataFrame, caption: str, columns: Sequence[str] | None = 
         A pandas Styler; the last block is on top. Tokens and columns are escaped, so that `<b>` is text.
     """
     best = top[top["rank"] == 0]
-    tokens = best.pivot(index="layer", columns="position", values="token").sort_index(ascending=False)
-    prob = best.pivot(index="layer", columns="position", values="prob").sort_index(ascending=False)
+    both = best.pivot(index="layer", columns="position", values=["token", "prob"]).sort_index(ascending=False)
+    tokens, prob = both["token"], both["prob"].astype(float)
     style = tokens.style.format(visible_spaces, escape="html").set_caption(html.escape(caption))
     if columns is not None:
         style = style.relabel_index([html.escape(visible_spaces(name)) for name in columns], axis="columns")

@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -37,7 +39,7 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "OMP_WAIT_POLICY": "PASSIVE",
-    "SEMHUB_RESULTS": str(BUILD / "results"),
+    "SEMHUB_WIDGETS": "0",
 }
 
 
@@ -58,36 +60,45 @@ def chapters() -> list[str]:
 
 def chapter_key(chapter: str) -> str:
     """What decides a chapter's outputs: its notebook, the module, the claims, the model and the packages."""
-    module = (ROOT / "semhub_utils").rglob("*.py")
+    module = [path for kind in ("*.py", "*.tsv") for path in (ROOT / "semhub_utils").rglob(kind)]
     files = [BOOK / f"{chapter}.ipynb", BOOK / "claims.toml", ROOT / "constraints.txt", *module]
     return cache.key({"chapter": chapter}, code=files, model=embedded.SHA256)
 
 
-def execute(chapter: str) -> Path:
+def execute(chapter: str, **parameters: object) -> Path:
     """The executed copy of a chapter, run now unless one with the same key is there.
 
+    With parameters, such as `seed=1`, it is a copy beside the book's own, with results of its own in
+    `results_folder(**parameters)`: a second run that asks whether the conclusions stay.
+
     Raises:
-        ChapterError: naming the chapter, the cell and the error; the failed copy is kept for a look.
+        ChapterError: naming the chapter, the cell and the error; the failed copy is kept for a look. Or naming a
+            parameter that the chapter does not have.
     """
-    target, key = EXECUTED / f"{chapter}.ipynb", chapter_key(chapter)
+    unknown = parameters.keys() - papermill.inspect_notebook(str(BOOK / f"{chapter}.ipynb")) if parameters else None
+    if unknown:
+        raise ChapterError(f"{chapter} has no parameter {', '.join(sorted(unknown))}: see its parameters cell")
+    name, key = f"{chapter}{_suffix(parameters)}", chapter_key(chapter)
+    target = EXECUTED / f"{name}.ipynb"
     made = nbformat.read(target, as_version=4).metadata.get("semhub", {}) if target.is_file() else {}
-    if made.get("key") == key and made.get("results") == _results_key(chapter) is not None:
+    if made.get("key") == key and made.get("results") == _results_key(chapter, parameters) is not None:
         return target
     embedded.path()  # converted here if it must be, so that no chapter's time and output hold it
-    running = BUILD / "running" / f"{chapter}.ipynb"
+    running = BUILD / "running" / f"{name}.ipynb"
     running.parent.mkdir(parents=True, exist_ok=True)
-    print(f"running {chapter} ...", flush=True)
+    print(f"running {name} ...", flush=True)
     start = time.time()
-    os.environ.update(_ENVIRONMENT)
     try:
-        papermill.execute_notebook(
-            BOOK / f"{chapter}.ipynb",
-            running,
-            kernel_name="python3",
-            cwd=(BOOK / chapter).parent,
-            progress_bar=False,
-            execution_timeout=600,
-        )
+        with _environment(results_folder(**parameters)):
+            papermill.execute_notebook(
+                BOOK / f"{chapter}.ipynb",
+                running,
+                parameters,
+                kernel_name="python3",
+                cwd=(BOOK / chapter).parent,
+                progress_bar=False,
+                execution_timeout=600,
+            )
     except PapermillExecutionError as error:
         # papermill puts cells of its own before the failing one in its copy; the source has the index right.
         cell = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells[error.cell_index]
@@ -99,16 +110,37 @@ def execute(chapter: str) -> Path:
         raise ChapterError(f"{chapter}: {error}") from error
     notebook = nbformat.read(running, as_version=4)
     seconds = round(time.time() - start, 1)
-    notebook.metadata.semhub = {"key": key, "seconds": seconds, "results": _results_key(chapter)}
+    notebook.metadata.semhub = {"key": key, "seconds": seconds, "results": _results_key(chapter, parameters)}
     cache.write_text(target, nbformat.writes(notebook))
     running.unlink()
-    print(f"ran {chapter} in {seconds} s", flush=True)
+    print(f"ran {name} in {seconds} s", flush=True)
     return target
 
 
-def _results_key(chapter: str) -> str | None:
+def results_folder(**parameters: object) -> Path:
+    """Where the claims of a run go: one folder for the book, one for each set of parameters."""
+    return BUILD / f"results{_suffix(parameters)}"
+
+
+@contextmanager
+def _environment(results: Path) -> Iterator[None]:
+    """What the kernels that start inside inherit; put back afterwards, since tests build in their own process."""
+    before = dict(os.environ)
+    os.environ.update(_ENVIRONMENT | {"SEMHUB_RESULTS": str(results)})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _suffix(parameters: dict) -> str:
+    return "".join(f"@{name}={value}" for name, value in sorted(parameters.items()))
+
+
+def _results_key(chapter: str, parameters: dict) -> str | None:
     # A chapter run by hand writes its results to the same place: then they are not those of the executed copy.
-    path = BUILD / "results" / f"{chapter}.json"
+    path = results_folder(**parameters) / f"{chapter}.json"
     return cache.key(chapter, code=[path]) if path.is_file() else None
 
 
@@ -165,17 +197,15 @@ def status() -> str:
 
 
 def _status_row(result: dict, expected: str) -> str:
-    control = "none" if result["null"] is None else f"{result['null']:.2f}"
-    interval = f"{result['low']:.2f} to {result['high']:.2f}"
-    held = "yes" if result["held"] else "no"
-    cells = [result["statement"], f"{result['value']:.2f}", interval, result["n"], control, expected, held]
-    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+    cells = results.as_text(result)
+    shown = [*list(cells.values())[:-1], expected, cells["held"]]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in shown)} |"
 
 
 def build_site() -> Path:
     """Stage and build the HTML if anything in it changed; warnings are errors. Returns the index page."""
-    os.environ.update(_ENVIRONMENT)
-    stage()
+    with _environment(results_folder()):
+        stage()
     files = sorted(path for path in STAGE.rglob("*") if path.is_file())
     key = cache.key([str(p.relative_to(STAGE)) for p in files], code=[*files, ROOT / "constraints.txt"])
     stamp = HTML / ".key"

@@ -31,7 +31,9 @@ def similarity(a: States, b: States, samples: int = 2000, shuffles: int = 1000, 
     """Every measure at every layer, with an interval and a null.
 
     The interval is a bootstrap over items. The null deals the partners out at random `shuffles` times, takes the
-    measure at every layer and keeps the highest (a max-statistic), which pays for looking at many layers.
+    measure at every layer and keeps the highest (a max-statistic), which pays for looking at many layers. It
+    compares layers as they are: where they differ in how crowded they are, as raw cosines do, the null of "matched" and
+    "adjusted" is that of the layer which varies most, and is too strict for the others.
 
     Args:
         a: states of one form, as `hidden_states` returns them.

@@ -84,7 +84,7 @@ def _counts(lm: LanguageModel, language: str, words: int) -> Float[Tensor, " voc
     weights = torch.tensor(each, dtype=torch.float64)
     counts = counts.index_add(0, ids, weights)
     used = counts.nonzero()[:, 0]
-    # No token: a space, an apostrophe. "\ufffd" is a part of a letter, as byte-level tokenizers write Hindi.
+    # Of no language: a space, an apostrophe. "\ufffd" is a part of a letter, as byte-level tokenizers write Hindi.
     counts[used[[not any(_is_letter(c) or c == "\ufffd" for c in text) for text in lm.token_text(used)]]] = 0.0
     return counts
 

@@ -1,5 +1,7 @@
 """The build: what decides that a chapter runs again, and what a failing one says."""
 
+import os
+
 import nbformat
 import pytest
 
@@ -118,3 +120,36 @@ def test_the_status_page_shows_effect_interval_and_outcome(book, monkeypatch):
     monkeypatch.setattr(results, "read", lambda _: found)
     assert "| A beats B | 0.25 | 0.10 to 0.40 | 9 | none | open | yes |" in build_book.status()
     assert "run on m in 12 s with a peak of 2.0 GB" in build_book.status()
+
+
+def test_a_run_with_parameters_leaves_the_books_own_copy_and_results_alone(book):
+    cells = [
+        nbformat.v4.new_markdown_cell("# One"),
+        nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(
+            "import os, pathlib\n"
+            "p = pathlib.Path(os.environ['SEMHUB_RESULTS'], 'part', 'one.json')\n"
+            "p.parent.mkdir(parents=True, exist_ok=True)\n"
+            "p.write_text(f'[{seed}]')"
+        ),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), book / "book" / "part" / "one.ipynb")
+    own = build_book.execute("part/one")
+    before = own.read_bytes()
+    other = build_book.execute("part/one", seed=7)
+    assert other.name == "one@seed=7.ipynb"
+    assert own.read_bytes() == before
+    assert (build_book.results_folder() / "part" / "one.json").read_text() == "[0]"
+    assert (build_book.results_folder(seed=7) / "part" / "one.json").read_text() == "[7]"
+    assert build_book.execute("part/one", seed=7).read_bytes() == other.read_bytes()
+    with pytest.raises(build_book.ChapterError, match="part/one has no parameter sed"):
+        build_book.execute("part/one", sed=7)
+
+
+def test_a_build_leaves_the_environment_as_it_was(book, monkeypatch):
+    monkeypatch.delenv("SEMHUB_RESULTS", raising=False)
+    before = dict(os.environ)
+    write_chapter(book, RESULT)
+    build_book.execute("part/one")
+    assert dict(os.environ) == before

@@ -48,6 +48,13 @@ def test_a_chapter_runs_and_its_claims_come_out_as_expected(executed, chapter, m
         assert result["peak_mb"] > 100
 
 
+@pytest.mark.parametrize("parameters", [{"seed": 1}, {"subset": "others"}], ids=str)
+def test_another_seed_and_the_other_half_of_the_corpus_change_no_conclusion(parameters, monkeypatch):
+    build_book.execute("evidence/languages", **parameters)
+    monkeypatch.setenv("SEMHUB_RESULTS", str(build_book.results_folder(**parameters)))
+    assert results.differences("evidence/languages") == []
+
+
 def test_a_chapter_writes_nothing_to_stderr_and_no_widget(executed):
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     assert [o.text for o in outputs if o.output_type == "stream" and o.name == "stderr"] == []

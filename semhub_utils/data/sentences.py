@@ -107,3 +107,5 @@ def _check_languages(languages: Sequence[str]) -> None:
     unknown = [language for language in languages if language not in LANGUAGES]
     if unknown or not len(languages) or isinstance(languages, str):
         raise ValueError(f"languages has {unknown or 'nothing'}: give a list out of {', '.join(LANGUAGES)}")
+    if len(set(languages)) < len(languages):
+        raise ValueError(f"languages is {list(languages)}: name each once")

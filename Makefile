@@ -47,8 +47,11 @@ serve: $(READY)
 lab: $(READY)
 	@$(BIN)/jupyter lab book
 
-bench: $(READY)
+.venv/.bench: $(READY)
 	@$(PIP) -e '.[bench]'
+	@touch $@
+
+bench: .venv/.bench
 	@$(BIN)/python benchmarks/core.py
 
 clean:

@@ -18,7 +18,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import memray
 import torch
 import torch.nn.functional as F
 import transformers
@@ -116,6 +115,8 @@ def seconds(name: str, n: int) -> float:
 
 def mib(name: str, n: int) -> float:
     """The child's side: the most that one way allocates at one time, above the loaded model."""
+    import memray  # not on Windows; the seconds do without
+
     work = warm(name, n)
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder, "allocations")

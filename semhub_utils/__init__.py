@@ -4,12 +4,13 @@ from semhub_utils import data, results, theme
 from semhub_utils.explore import live
 from semhub_utils.hooks import edit, record
 from semhub_utils.language_model import LanguageModel, ModelSpec
-from semhub_utils.lens import language_mass, logit_lens, top_tokens
+from semhub_utils.lens import logit_lens, top_tokens
 from semhub_utils.models import REGISTRY, load
 from semhub_utils.resampling import bootstrap, holm, interval, pick_and_judge
 from semhub_utils.results import say
 from semhub_utils.similarity import item_scores, nearest, similarity
 from semhub_utils.states import hidden_states
+from semhub_utils.vocabulary import language_mass
 
 __version__ = "0.1.0"
 

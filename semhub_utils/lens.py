@@ -19,7 +19,6 @@ from semhub_utils.hooks import Positions, State, Where, check_positions, positio
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.states import batches
 from semhub_utils.targets import Targets, read_targets
-from semhub_utils.vocabulary import token_languages
 
 # Logits held at one time, as (state, token) pairs: 64 MiB in float32, small enough to stay near the cache.
 _PAIRS = 2**24
@@ -58,14 +57,14 @@ def logit_lens(
     Raises:
         ValueError: for an empty text, a target without a token, a position out of range, an unknown norm.
     """
-    _check_norm(norm)
+    check_norm(norm)
     tokens = lm.token_ids(texts)
     wanted = read_targets(lm, targets, len(tokens))
-    places = _places(positions, [len(ids) for ids in tokens])
+    places = positions_of(positions, [len(ids) for ids in tokens])
     frames = []
     for rows in batches(tokens, batch_size, progress):
         # (layers, states, d_model): the chosen positions of the batch, text by text.
-        states = _states(lm, [tokens[row] for row in rows], [places[row] for row in rows], norm)
+        states = chosen_states(lm, [tokens[row] for row in rows], [places[row] for row in rows], norm)
         owner = [row for row in rows for _ in places[row]]
         logprob, rank = _score(lm, states, torch.stack([wanted[row].ids for row in owner]).to(states.device))
         frames.append(_tidy(wanted, owner, [p for row in rows for p in places[row]], logprob, rank))
@@ -97,12 +96,12 @@ def top_tokens(
     Raises:
         ValueError: for an empty text, a `k` below 1, a position out of range, an unknown norm.
     """
-    _check_norm(norm)
+    check_norm(norm)
     if isinstance(k, bool) or not isinstance(k, int) or not k >= 1:
         raise ValueError(f"k is {k!r}: give 1 or more tokens")
     tokens = lm.token_ids([text])
-    places = _places(positions, [len(tokens[0])])
-    states = _states(lm, tokens, places, norm)
+    places = positions_of(positions, [len(tokens[0])])
+    states = chosen_states(lm, tokens, places, norm)
     flat = states.flatten(0, 1)
     best = torch.empty(len(flat), 0, device=flat.device)
     ids = torch.empty(len(flat), 0, dtype=torch.long, device=flat.device)
@@ -125,80 +124,14 @@ def top_tokens(
     )
 
 
-def language_mass(
-    lm: LanguageModel,
-    texts: str | Sequence[str],
-    languages: Sequence[str],
-    positions: Positions = "last",
-    norm: str = "final",
-    shuffles: int = 100,
-    seed: int = 0,
-    batch_size: int = 32,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """How much of the lens's probability falls on tokens of each language, at every layer.
-
-        p(language | h) = sum over tokens v of p_lens(v | h) p(language | v)
-
-    (Wu et al. 2024, section 3.1), with p(language | v) from `token_languages`: word frequencies, all languages
-    equally likely beforehand.
-
-    The control deals the rows of the unembedding out to the tokens at random: the same states, the same lens, but no
-    row says what its token means. One deal serves all texts, as the unembedding does, so that a token which the lens
-    reads in every text is one stroke of luck and not many.
-
-    Args:
-        lm: the model.
-        texts: one text or several.
-        languages: two-letter codes. One without a word list (sw) is left out with a warning.
-        positions: as for `logit_lens`; the mass is averaged over a text's positions.
-        norm: "final" or "none", see the module.
-        shuffles: how many deals for the control.
-        seed: of the deals.
-        batch_size: texts in one forward pass.
-        progress: show a bar on work that takes more than a few seconds.
-
-    Returns:
-        A tidy frame: `text` (its index), `layer`, `language`, `mass`, and `null_high`, which the mean over texts at
-        that layer stays below in 95% of the deals (the same for every text). The language "other" holds what falls on
-        tokens of no list, so that the masses of a text and layer sum to 1.
-
-    Raises:
-        ValueError: as `logit_lens` and `token_languages` do, and for fewer than 20 deals.
-    """
-    _check_norm(norm)
-    if shuffles < 20:
-        raise ValueError(f"shuffles is {shuffles}: a 95% quantile needs at least 20")
-    tokens = lm.token_ids(texts)
-    places = _places(positions, [len(ids) for ids in tokens])
-    there, table = token_languages(lm, languages)
-    table = torch.cat([table, 1 - table.sum(1, keepdim=True)], 1)
-    layers = lm.n_layers + 1
-    mass = torch.zeros(len(tokens), layers, table.shape[1])
-    mean = torch.zeros(layers, len(table))  # the lens's probabilities, averaged over the texts
-    for rows in batches(tokens, batch_size, progress):
-        states = _states(lm, [tokens[row] for row in rows], [places[row] for row in rows], norm)
-        owner = torch.tensor([row for row in rows for _ in places[row]]).repeat(layers)
-        share = torch.tensor([1 / len(places[row]) for row in rows for _ in places[row]]).repeat(layers)
-        layer = torch.arange(layers).repeat_interleave(states.shape[1])
-        for at, prob in _probabilities(lm, states.flatten(0, 1)):
-            mass.index_put_((owner[at], layer[at]), (prob @ table) * share[at, None], accumulate=True)
-            mean += (F.one_hot(layer[at], layers).T * share[at] / len(tokens)) @ prob
-    generator = torch.Generator().manual_seed(seed)
-    deals = [mean @ table[torch.randperm(len(table), generator=generator)] for _ in range(shuffles)]
-    null_high = torch.stack(deals).quantile(0.95, dim=0).expand_as(mass)
-    names = ["text", "layer", "language"]
-    index = pd.MultiIndex.from_product([range(len(tokens)), range(layers), [*there, "other"]], names=names)
-    columns = {"mass": mass.flatten(), "null_high": null_high.flatten()}
-    return pd.DataFrame(columns, index).reset_index()
-
-
-def _check_norm(norm: str) -> None:
+def check_norm(norm: str) -> None:
+    """Refuse a norm that the lens does not have."""
     if norm not in ("final", "none"):
         raise ValueError(f"norm is {norm!r}: give 'final' (the usual lens) or 'none' (as in the paper's code)")
 
 
-def _places(positions: Positions, lengths: list[int]) -> list[list[int]]:
+def positions_of(positions: Positions, lengths: list[int]) -> list[list[int]]:
+    """The chosen positions of each text, counted from 0, each once."""
     if isinstance(positions, str) and positions == "all":
         return [list(range(length)) for length in lengths]
     chosen = position_list(positions)
@@ -206,7 +139,7 @@ def _places(positions: Positions, lengths: list[int]) -> list[list[int]]:
     return [list(dict.fromkeys(p % length for p in chosen)) for length in lengths]
 
 
-def _states(
+def chosen_states(
     lm: LanguageModel, tokens: list[list[int]], places: list[list[int]], norm: str
 ) -> Float[Tensor, "layers states d_model"]:
     """The chosen states of a batch, ready for the head."""
@@ -271,19 +204,6 @@ def _chosen_logits(
     with torch.no_grad(), lm.unembedding() as (weight, bias):
         logits = F.linear(states, weight[used], None if bias is None else bias[used])
         return lm.scale_logits(logits).float().gather(1, place)
-
-
-def _probabilities(
-    lm: LanguageModel, states: Float[Tensor, "states d_model"]
-) -> Iterator[tuple[slice, Float[Tensor, "some vocabulary"]]]:
-    """The lens's probabilities over the whole vocabulary, on the CPU, a few states at a time."""
-    with torch.no_grad(), lm.unembedding() as (weight, bias):
-        some = max(1, _PAIRS // len(weight))
-        for start in range(0, len(states), some):
-            at = slice(start, start + some)
-            logits = lm.scale_logits(F.linear(states[at], weight, bias)).float()
-            prob = logits.sub_(logits.amax(1, keepdim=True)).exp_()  # in place: this is all the memory there is
-            yield at, prob.div_(prob.sum(1, keepdim=True)).cpu()
 
 
 def _tidy(

@@ -44,7 +44,15 @@ def bootstrap(values: Float[np.ndarray, "items *rest"], times: int = 2000, seed:
 
 
 def interval(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray | np.floating, np.ndarray | np.floating]:
-    """The range that holds the middle `level` of the draws: its lower and upper ends, over the first axis."""
+    """The range that holds the middle `level` of the draws: its lower and upper ends, over the first axis.
+
+    Of a share that is 0 or 1 in the sample every draw is the same, and the range has no width: then 3 / items, the rule
+    of three, is a better bound.
+
+    Raises:
+        ValueError: for a level outside 0 to 1, or a draw that is not finite.
+    """
+    _check_finite(draws)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: give a share between 0 and 1, such as 0.95")
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -73,7 +81,9 @@ def pick_and_judge(
     """Let each half of the items pick a layer, and judge the other half there.
 
     The layer with the highest mean over a half is partly the luckiest one. On the other half that luck is gone, so
-    the mean of `score` is no overestimate: no item has a say in the layer at which it is judged.
+    the mean of `score` is no overestimate: no item has a say in the layer at which it is judged. (As long as an item's
+    score is its own. Scores that share a mean or a baseline, as those of `item_scores` do, depend on one another by
+    about one part in the number of items.)
 
     Args:
         scores: each item's score at each layer; the columns are layers 0 to n_layers.
@@ -85,13 +95,17 @@ def pick_and_judge(
         ValueError: for a candidate that is no layer, no candidates, or a half without items.
     """
     scores = np.asarray(scores, dtype=float)
+    if scores.ndim != 2:
+        raise ValueError(f"scores has the shape {scores.shape}: give a table of items by layers")
     _check_finite(scores)
+    if not all(isinstance(layer, int | np.integer) for layer in candidates):
+        raise ValueError(f"candidates is {list(candidates)}: give layers as whole numbers")
     wrong = [layer for layer in candidates if not 0 <= layer < scores.shape[1]]
     if wrong or not len(candidates):
         raise ValueError(f"candidates has {wrong or 'nothing'}: give layers between 0 and {scores.shape[1] - 1}")
     if half is None:
         half = np.random.default_rng(seed).permutation(len(scores)) % 2
-    half = np.asarray(half)
+    half = np.asarray(half, dtype=int)
     if half.shape != scores.shape[:1] or set(np.unique(half)) != {0, 1}:
         raise ValueError(f"half must hold 0 or 1 for each of the {len(scores)} items, and both must occur")
     best = [int(candidates[int(scores[half == h][:, list(candidates)].mean(0).argmax())]) for h in (0, 1)]
@@ -109,6 +123,8 @@ def holm(p: Sequence[float]) -> Float[np.ndarray, " tests"]:
         ValueError: for a value outside 0 to 1.
     """
     values = np.asarray(p, dtype=float)
+    if values.ndim != 1:
+        raise ValueError(f"p has the shape {values.shape}: give one list of all the p-values of a family")
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"p has {values[~((values >= 0) & (values <= 1))].tolist()}: p-values lie between 0 and 1")
     order = np.argsort(values)

@@ -30,10 +30,12 @@ States = Float[Tensor, "items layers d_model"]
 def similarity(a: States, b: States, samples: int = 2000, shuffles: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Every measure at every layer, with an interval and a null.
 
-    The interval is a bootstrap over items. The null deals the partners out at random `shuffles` times, takes the
-    measure at every layer and keeps the highest (a max-statistic), which pays for looking at many layers. It
-    compares layers as they are: where they differ in how crowded they are, as raw cosines do, the null of "matched" and
-    "adjusted" is that of the layer which varies most, and is too strict for the others.
+    The interval is a bootstrap over items; the mean that centring subtracts and the candidates for retrieval stay those
+    of all items. Memory grows with the square of the number of items: about 0.4 GB for 3,000. The null deals the
+    partners out at random `shuffles` times, takes the measure at every layer and keeps the highest (a max-statistic),
+    which pays for looking at many layers. It compares layers as they are: where they differ in how crowded they are, as
+    raw cosines do, the null of "matched" and "adjusted" is that of the layer which varies most, and is too strict for
+    the others.
 
     Args:
         a: states of one form, as `hidden_states` returns them.
@@ -52,23 +54,26 @@ def similarity(a: States, b: States, samples: int = 2000, shuffles: int = 1000, 
         ValueError: for two shapes that differ, fewer than two items, a state of zeros or one that is not finite, or no
             samples or shuffles.
     """
-    check_pair(a, b)
+    _check_pair(a, b)
     if samples < 1 or shuffles < 1:
         raise ValueError(f"samples is {samples} and shuffles {shuffles}: draw one of each or more (2,000 and 1,000 do)")
     n = len(a)
-    weights = torch.from_numpy(draw_weights(n, samples, seed)).double()
+    # The first "sample" draws every item once: its measures are the values.
+    weights = torch.cat([torch.ones(1, n), torch.from_numpy(draw_weights(n, samples, seed))]).double()
     rng = np.random.default_rng(seed + 1)
     shuffled = torch.from_numpy(np.stack([rng.permutation(n) for _ in range(shuffles)]))
     rows, nulls = [], {measure: torch.full((shuffles,), -torch.inf).double() for measure in MEASURES}
     for layer, (raw, centred) in enumerate(_layers(a, b)):
-        value = _measures(raw, centred, torch.ones(1, n).double())
         draws = _measures(raw, centred, weights)
         for measure, null in _under_shuffles(raw, centred, shuffled).items():
             nulls[measure] = torch.maximum(nulls[measure], null)
-        for measure in MEASURES:
-            # A sample that drew one item only, which happens with very few items, has no other pairs.
-            low, high = interval(draws[measure][draws["baseline"].isfinite()].numpy())
-            rows.append((layer, measure, value[measure].item(), float(low), float(high)))
+        # A sample that drew one item only, which happens with very few items, has no other pairs.
+        usable = draws["baseline"].isfinite()
+        if not usable[1:].any():
+            raise ValueError(f"{n} items are too few for an interval from {samples} samples: give more of either")
+        for measure, values in draws.items():
+            low, high = interval(values[1:][usable[1:]].numpy())
+            rows.append((layer, measure, values[0].item(), float(low), float(high)))
     frame = pd.DataFrame(rows, columns=["layer", "measure", "value", "low", "high"])
     null_high = {m: np.quantile(null, 0.95) if m != "baseline" else np.nan for m, null in nulls.items()}
     frame["null_high"] = frame["measure"].map(null_high)
@@ -82,15 +87,17 @@ def similarity(a: States, b: States, samples: int = 2000, shuffles: int = 1000, 
 def item_scores(a: States, b: States, measure: str = "retrieval") -> Float[np.ndarray, "items layers"]:
     """Each item's part in a measure at each layer: their mean over items is the measure.
 
-    For "adjusted" and "centred" it is the item's matched cosine minus the mean of all others in its row and column;
-    for "retrieval" 1 or 0; for "matched" the cosine. It is what `pick_and_judge` and `bootstrap` take.
+    For "adjusted" and "centred" it is the item's matched cosine minus twice the mean of the others in its row and
+    column plus the mean of all others: each other pair belongs to two items, so that this is how far an item moves the
+    measure, and a bootstrap over items has the right width. For "retrieval" 1 or 0; for "matched" the cosine. It is
+    what `pick_and_judge` and `bootstrap` take.
 
     Raises:
         ValueError: as `similarity` does, and for a measure that has no items of its own.
     """
     if measure not in MEASURES or measure == "baseline":
         raise ValueError(f"measure is {measure!r}: give one of {', '.join(m for m in MEASURES if m != 'baseline')}")
-    check_pair(a, b)
+    _check_pair(a, b)
     n, columns = len(a), []
     for raw, centred in _layers(a, b):
         cosine = raw if measure in ("matched", "adjusted") else centred
@@ -100,18 +107,24 @@ def item_scores(a: States, b: States, measure: str = "retrieval") -> Float[np.nd
         elif measure == "retrieval":
             columns.append(_hits(cosine).double())
         else:
-            columns.append(own - ((cosine.sum(0) + cosine.sum(1)) / 2 - own) / (n - 1))
+            others = ((cosine.sum(0) + cosine.sum(1)) / 2 - own) / (n - 1)
+            columns.append(own - 2 * others + others.mean())
     return torch.stack(columns, 1).numpy()
 
 
 def nearest(a: States, b: States) -> np.ndarray:
-    """For each item of `a` and layer, the row of `b` whose centred state is nearest by the cosine: (items, layers)."""
-    check_pair(a, b)
+    """For each item of `a` and layer, the row of `b` whose centred state is nearest by the cosine: (items, layers).
+
+    Of equally near rows it is any one; "retrieval" counts a tie as a miss.
+    """
+    _check_pair(a, b)
     return torch.stack([centred.argmax(1) for _, centred in _layers(a, b)], 1).numpy()
 
 
-def check_pair(a: Tensor, b: Tensor) -> None:
+def _check_pair(a: Tensor, b: Tensor) -> None:
     """Refuse states that do not pair up, with what is wrong with them."""
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        raise TypeError(f"a is a {type(a).__name__} and b a {type(b).__name__}: give tensors, as from `hidden_states`")
     if a.shape != b.shape or a.dim() != 3:
         raise ValueError(
             f"a is {tuple(a.shape)} and b is {tuple(b.shape)}: give two arrays of items by layers by dimensions, "
@@ -131,7 +144,7 @@ def check_pair(a: Tensor, b: Tensor) -> None:
 def _layers(a: States, b: States) -> Iterator[tuple[Tensor, Tensor]]:
     """The raw and the centred cosines of all pairs, layer by layer: (items of a, items of b), float64."""
     for layer in range(a.shape[1]):
-        x, y = a[:, layer].double(), b[:, layer].double()
+        x, y = (states[:, layer].detach().to("cpu", torch.float64) for states in (a, b))
         yield _unit(x) @ _unit(y).T, _unit(x - x.mean(0)) @ _unit(y - y.mean(0)).T
 
 

@@ -70,7 +70,7 @@ def _shade(prob: float) -> str:
     # White to the palette's blue; the ink is set with it, since the page around may be dark.
     part = min(1.0, float(prob) ** 0.5)
     red, green, blue = (round(255 + (c - 255) * part) for c in (0, 114, 178))
-    return f"background-color: rgb({red}, {green}, {blue}); color: {'white' if part > 0.94 else 'black'}"
+    return f"background-color: rgb({red}, {green}, {blue}); color: {'white' if part > 0.93 else 'black'}"
 
 
 @alt.theme.register("semhub", enable=False)

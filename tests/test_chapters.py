@@ -36,7 +36,7 @@ def test_every_claim_belongs_to_a_chapter():
 
 
 def test_a_chapter_runs_and_its_claims_come_out_as_expected(executed, chapter, monkeypatch):
-    monkeypatch.setenv("SEMHUB_RESULTS", str(build_book.BUILD / "results"))
+    monkeypatch.setenv("SEMHUB_RESULTS", str(build_book.results_folder()))
     assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code" and cell.source)
     assert results.differences(chapter) == []
     for result in results.read(chapter):

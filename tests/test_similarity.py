@@ -85,8 +85,9 @@ def test_items_average_to_the_measure(n, layers, d, seed):
 def test_an_items_score_is_its_cosine_less_the_others_of_its_row_and_column():
     a, b = planted(5, 2, 4, spread=1.0)
     s = [[cosine(u, v) for v in b[:, 1].tolist()] for u in a[:, 1].tolist()]
-    others = [[s[2][j], s[j][2]] for j in range(5) if j != 2]
-    assert sh.item_scores(a, b, "adjusted")[2, 1] == pytest.approx(s[2][2] - np.mean(others), abs=1e-9)
+    others = [np.mean([[s[i][j], s[j][i]] for j in range(5) if j != i]) for i in range(5)]
+    expected = s[2][2] - 2 * others[2] + np.mean(others)
+    assert sh.item_scores(a, b, "adjusted")[2, 1] == pytest.approx(expected, abs=1e-9)
     assert set(np.unique(sh.item_scores(a, b))) <= {0.0, 1.0}
 
 
@@ -228,7 +229,8 @@ def test_a_tie_is_no_hit_however_it_is_rounded(n, d, kinds, seed):
 def test_a_state_at_the_mean_has_no_direction_and_hits_nothing():
     a = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1], [0, 0]])[:, None].double() + 3
     assert sh.item_scores(a, a)[:, 0].tolist() == [1, 1, 1, 1, 0]
-    assert sh.item_scores(a, a, "centred")[4, 0] == pytest.approx(0, abs=1e-12)
+    # Its own cosines are all 0; what is left is the baseline: the four others have -1/4 on average, it has 0.
+    assert sh.item_scores(a, a, "centred")[4, 0] == pytest.approx(-1 / 5, abs=1e-12)
 
 
 def test_the_null_is_the_highest_of_all_layers():
@@ -297,3 +299,22 @@ def test_a_measure_without_items_and_counts_below_1_are_named():
             ValueError, match=rf"samples is {samples} and shuffles {shuffles}: draw one of each or more"
         ):
             sh.similarity(a, b, samples, shuffles)
+
+
+def test_an_interval_from_the_scores_of_items_is_as_wide_as_that_of_the_measure():
+    # Items in a crowd of very uneven density: what others an item has matters as much as its partner.
+    generator = torch.Generator().manual_seed(3)
+    crowd = torch.randn(1, 1, 24, generator=generator) * torch.linspace(0.2, 3, 90)[:, None, None]
+    a, b = (crowd + torch.randn(90, 1, 24, generator=generator) for _ in range(2))
+    frame = sh.similarity(a, b, samples=3000, shuffles=2).set_index("measure")
+    for measure in ("matched", "adjusted", "centred", "retrieval"):
+        low, high = sh.interval(sh.bootstrap(sh.item_scores(a, b, measure)[:, 0], times=3000))
+        wide = frame.high[measure] - frame.low[measure]
+        assert high - low == pytest.approx(wide, rel=0.12), measure
+
+
+def test_states_that_carry_a_gradient_or_are_no_tensors():
+    a, b = noise(6, 2, 4, 0)
+    assert np.array_equal(sh.item_scores(a.requires_grad_(), b), sh.item_scores(a.detach(), b))
+    with pytest.raises(ValueError, match="2 items are too few for an interval from 1 samples"):
+        sh.similarity(a.detach()[:2], b[:2], samples=1, seed=3)

@@ -10,6 +10,7 @@ import argparse
 import base64
 import filecmp
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -125,17 +126,22 @@ def results_folder(**parameters: object) -> Path:
 @contextmanager
 def _environment(results: Path) -> Iterator[None]:
     """What the kernels that start inside inherit; put back afterwards, since tests build in their own process."""
-    before = dict(os.environ)
-    os.environ.update(_ENVIRONMENT | {"SEMHUB_RESULTS": str(results)})
+    ours = _ENVIRONMENT | {"SEMHUB_RESULTS": str(results)}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _suffix(parameters: dict) -> str:
-    return "".join(f"@{name}={value}" for name, value in sorted(parameters.items()))
+    given = "".join(f"@{name}={value}" for name, value in sorted(parameters.items()))
+    return re.sub(r"[^\w@=.-]", "-", given)  # it names a file: a model may have a slash or a colon in its name
 
 
 def _results_key(chapter: str, parameters: dict) -> str | None:

@@ -70,14 +70,22 @@ def token_languages(
             "counts as 'other'",
             stacklevel=3,
         )
-    known = _made.setdefault(lm, {})
-    for language in there:
-        if (language, words) not in known:
-            known[language, words] = _counts(lm, language, _frequent(language, words))
-    counts = torch.stack([known[language, words] for language in there], 1)
+    tables = _made.setdefault(lm, {})
+    if (*there, words) not in tables:
+        tables[*there, words] = _table(lm, there, words)
+    return there, tables[*there, words]
+
+
+def _table(lm: LanguageModel, languages: list[str], words: int) -> Float[Tensor, "vocabulary languages"]:
+    counts = torch.stack([_counts(lm, language, _frequent(language, words)) for language in languages], 1)
+    counts[lm.tokenizer.all_special_ids] = 0.0  # the token for what is unknown, where a tokenizer has one
+    used = counts.sum(1).nonzero()[:, 0]
+    # Of no language: a space, an apostrophe. "\ufffd" is a part of a letter, as byte-level tokenizers write Hindi.
+    wordless = [not any(_is_letter(c) or c == "\ufffd" for c in text) for text in lm.token_text(used)]
+    counts[used[torch.tensor(wordless, dtype=torch.bool)]] = 0.0
     given_language = counts / counts.sum(0).clamp(min=1e-30)  # a language may have no token of its own at all
     total = given_language.sum(1, keepdim=True)
-    return there, torch.where(total > 0, given_language / total.clamp(min=1e-30), 0.0).float()
+    return torch.where(total > 0, given_language / total.clamp(min=1e-30), 0.0).float()
 
 
 def language_mass(
@@ -153,7 +161,7 @@ def language_mass(
 def _frequent(language: str, words: int) -> dict[str, float]:
     """The most frequent words of a language with their frequencies."""
     lists = wordfreq.get_frequency_dict(language)  # word_frequency would want a Chinese word cutter for its input
-    found = {w: lists[w] for w in islice(filter(_is_word, sorted(lists, key=lambda word: -lists[word])), words)}
+    found = {w: lists[w] for w in islice(filter(_is_word, sorted(lists, key=lists.__getitem__, reverse=True)), words)}
     wordfreq.get_frequency_dict.cache_clear()  # it would keep 40 MiB a language for the rest of the process
     return found
 
@@ -173,10 +181,6 @@ def _counts(lm: LanguageModel, language: str, frequent: dict[str, float]) -> Flo
         each = [weight[spelling] for spelling, tokens in zip(part, cut, strict=True) for _ in tokens]
         ids = torch.tensor([token for tokens in cut for token in tokens], dtype=torch.long)
         counts.index_add_(0, ids, torch.tensor(each, dtype=torch.float64))
-    counts[lm.tokenizer.all_special_ids] = 0.0  # the token for what is unknown, where a tokenizer has one
-    used = counts.nonzero()[:, 0]
-    # Of no language: a space, an apostrophe. "\ufffd" is a part of a letter, as byte-level tokenizers write Hindi.
-    counts[used[[not any(_is_letter(c) or c == "\ufffd" for c in text) for text in lm.token_text(used)]]] = 0.0
     return counts
 
 

@@ -102,7 +102,7 @@ def test_languages_are_equally_likely_whatever_their_frequencies_sum_to(lists, l
 def test_words_are_cut_once_for_a_model_and_anew_for_another(lists, letters, monkeypatch):
     one = token_languages(letters, ["en", "zh"])[1]
     lists["en"] = {"d": 1.0}
-    assert torch.equal(token_languages(letters, ["zh", "en"])[1], one.flip(1))
+    assert torch.equal(token_languages(letters, ["en", "zh"])[1], one)
     assert not torch.equal(token_languages(again(letters), ["en", "zh"])[1], one)
     assert not torch.equal(token_languages(letters, ["en", "zh"], words=99)[1], one)
 

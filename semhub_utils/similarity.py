@@ -99,8 +99,8 @@ def item_scores(a: States, b: States, measure: str = "retrieval") -> Float[np.nd
         raise ValueError(f"measure is {measure!r}: give one of {', '.join(m for m in MEASURES if m != 'baseline')}")
     _check_pair(a, b)
     n, columns = len(a), []
-    for raw, centred in _layers(a, b):
-        cosine = raw if measure in ("matched", "adjusted") else centred
+    for layer in range(a.shape[1]):
+        cosine = _cosines(a, b, layer, centre=measure in ("centred", "retrieval"))
         own = cosine.diagonal()
         if measure == "matched":
             columns.append(own)
@@ -118,7 +118,7 @@ def nearest(a: States, b: States) -> np.ndarray:
     Of equally near rows it is any one; "retrieval" counts a tie as a miss.
     """
     _check_pair(a, b)
-    return torch.stack([centred.argmax(1) for _, centred in _layers(a, b)], 1).numpy()
+    return torch.stack([_cosines(a, b, layer, centre=True).argmax(1) for layer in range(a.shape[1])], 1).numpy()
 
 
 def _check_pair(a: Tensor, b: Tensor) -> None:
@@ -142,15 +142,18 @@ def _check_pair(a: Tensor, b: Tensor) -> None:
 
 
 def _layers(a: States, b: States) -> Iterator[tuple[Tensor, Tensor]]:
-    """The raw and the centred cosines of all pairs, layer by layer: (items of a, items of b), float64."""
+    """The raw and the centred cosines of all pairs, layer by layer."""
     for layer in range(a.shape[1]):
-        x, y = (states[:, layer].detach().to("cpu", torch.float64) for states in (a, b))
-        yield _unit(x) @ _unit(y).T, _unit(x - x.mean(0)) @ _unit(y - y.mean(0)).T
+        yield _cosines(a, b, layer, centre=False), _cosines(a, b, layer, centre=True)
 
 
-def _unit(states: Tensor) -> Tensor:
+def _cosines(a: States, b: States, layer: int, centre: bool) -> Float[Tensor, "items items"]:
+    """The cosines of all pairs at one layer: (items of a, items of b), float64, on the CPU."""
+    x, y = (states[:, layer].detach().to("cpu", torch.float64) for states in (a, b))
+    if centre:
+        x, y = x - x.mean(0), y - y.mean(0)
     # A state equal to the mean has no direction after centring: cosine 0 with everything.
-    return torch.nn.functional.normalize(states, dim=-1)
+    return torch.nn.functional.normalize(x, dim=-1) @ torch.nn.functional.normalize(y, dim=-1).T
 
 
 def _hits(cosine: Float[Tensor, "items items"]) -> Tensor:

@@ -2,6 +2,7 @@
 #
 # PYTHON       the interpreter to build with, 3.11 or newer (default python3)
 # TORCH_INDEX  a package index with CPU builds of torch: spares a machine without a GPU the CUDA build
+# URL          for `make address`, the address of the repository
 # PORT         where `make serve` listens on this machine (default 8000)
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help book test serve lab bench clean
+.PHONY: help book test serve lab bench clean address colab lower
 
 help:
 	@echo "make book    execute every chapter and build the site into _build/html"
@@ -19,6 +20,9 @@ help:
 	@echo "make serve   show the built site on this machine, http://127.0.0.1:$(PORT)"
 	@echo "make lab     open the chapters in JupyterLab"
 	@echo "make bench   measure speed and memory against the bare work"
+	@echo "make address URL=...  write the repository's address to where it is needed"
+	@echo "make colab   run each chapter alone on the versions that Colab ships"
+	@echo "make lower   run the module's tests on the lower bounds of requirements.txt"
 	@echo "make clean   remove what was built (not .venv, not the converted model)"
 
 $(READY): requirements.txt constraints.txt pyproject.toml
@@ -53,6 +57,15 @@ lab: $(READY)
 
 bench: .venv/.bench
 	@$(BIN)/python benchmarks/core.py
+
+address: $(READY)
+	@$(BIN)/python tools/address.py $(URL)
+
+colab: $(READY)
+	@$(BIN)/python tools/colab_check.py
+
+lower: $(READY)
+	@$(BIN)/python tools/lower_bounds.py
 
 clean:
 	rm -rf _build

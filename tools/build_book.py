@@ -25,6 +25,7 @@ import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+import address
 from semhub_utils import cache, embedded, results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +42,7 @@ _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "OMP_WAIT_POLICY": "PASSIVE",
     "SEMHUB_WIDGETS": "0",
+    "SEMHUB_MODEL": "gemma-3-270m",  # a GPU must not change the book
 }
 
 
@@ -155,8 +157,8 @@ def stage() -> None:
     fresh = BUILD / "site.new"
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(BOOK, fresh, ignore=shutil.ignore_patterns("*.ipynb", "claims.toml", ".ipynb_checkpoints"))
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, fresh / name)
+    shutil.copy(ROOT / "_toc.yml", fresh / "_toc.yml")
+    (fresh / "_config.yml").write_text(config(), encoding="utf-8")
     for chapter in chapters():
         notebook = nbformat.read(EXECUTED / f"{chapter}.ipynb", as_version=4)
         notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
@@ -172,6 +174,13 @@ def stage() -> None:
             shutil.copystat(old, new)
     shutil.rmtree(STAGE, ignore_errors=True)
     fresh.rename(STAGE)
+
+
+def config() -> str:
+    """`_config.yml` as this build uses it: with buttons for Colab and Binder if the repository's address is set."""
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    settings.pop("repository", None)
+    return yaml.safe_dump(settings | address.launch(address.address()), allow_unicode=True, sort_keys=False)
 
 
 def figure() -> bytes:
@@ -236,6 +245,8 @@ def main() -> int:
         for chapter in named or chapters():
             execute(chapter)
         if not named:
+            if not address.launch(address.address()):
+                print("No page has buttons for Colab and Binder: no GitHub address is set (`make address URL=...`).")
             print(f"The book is at {build_site()}\nRead it with `make serve`, or open that file.")
     except ChapterError as error:
         print(f"\nNot built. {error}", file=sys.stderr)

@@ -159,7 +159,7 @@ def test_text_surprises_the_model_as_little_as_it_should(embedded_lm, text, limi
         ("法国的首都是", ["<bos>", "法国", "的首", "都是"]),
         ("The capital  of", ["<bos>", "The", "▁capital", "▁▁", "of"]),
         ("a<eos>\n\tb", ["<bos>", "a", "<eos>", "\n", "\t", "b"]),
-        ("<unused7>\ue000", ["<bos>", "<unused7>", "<0xEE>", "<0x80>", "<0x80>"]),
+        ("<unused7>\ufdd0", ["<bos>", "<unused7>", "<0xEF>", "<0xB7>", "<0x90>"]),
     ],
 )
 def test_a_text_is_cut_as_gemma_cuts_it_with_every_version_of_transformers(embedded_lm, text, pieces):

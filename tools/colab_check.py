@@ -91,6 +91,7 @@ def run(chapter: str, python: Path, package: Path) -> list[str]:
 
 def _kernel(folder: Path, python: Path, package: Path) -> None:
     environment = build_book._ENVIRONMENT | {"SEMHUB_INSTALL": str(package), "PYTHONPATH": "", "SEMHUB_RESULTS": ""}
+    environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # an old ipykernel warns of its debugger otherwise
     argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": argv, "display_name": "alone", "language": "python", "env": environment}
     cache.write_text(folder / "kernels" / "alone" / "kernel.json", json.dumps(spec))

@@ -60,8 +60,8 @@ def make(folder: Path, wanted: dict[str, str], more: list[str]) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
     asked = [f"{name}=={version}" for name, version in wanted.items()]
-    command = [python, "-I", "-m", "pip", "install", "-q", "--prefer-binary", *asked, *more]
-    done = subprocess.run(command, capture_output=True, text=True)
+    install = [str(python), "-I", "-m", "pip", "install", "-q", "--prefer-binary", *asked, *more]
+    done = subprocess.run(install, capture_output=True, text=True)
     if done.returncode:
         raise EnvironmentFailed(f"{folder.relative_to(ROOT)} could not be made:\n{done.stderr[-2000:]}")
     stamp.write_text(json.dumps({"key": key, "packages": installed(python)}))

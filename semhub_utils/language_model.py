@@ -152,7 +152,10 @@ class LanguageModel:
     @torch.no_grad()
     def run(self, inputs: dict[str, Int[Tensor, "texts tokens"]]) -> None:
         """Run the blocks on encoded inputs for what hooks see of them; no logits are computed."""
-        self.model.base_model(**inputs, use_cache=False)
+        blocks = self.model.base_model
+        # Before transformers 5 a text-only Gemma 3 names as its base what it does not have, and is given back itself.
+        blocks = self.model.get_decoder() if blocks is self.model else blocks
+        blocks(**inputs, use_cache=False)
 
     @torch.no_grad()
     def generate(

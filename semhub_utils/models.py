@@ -1,6 +1,7 @@
 """The models that the book knows, and how any model is loaded."""
 
 import difflib
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def load(
 
     Raises:
         ValueError: for a name that is not known, with the nearest ones; for an unknown `quantize`.
-        RuntimeError: if a GPU is asked for and there is none.
+        RuntimeError: if a GPU is asked for and there is none, or quantizing without bitsandbytes.
         OSError: if the hub or the folder does not have the model, with the next step.
     """
     if quantize not in (None, "4bit", "8bit"):
@@ -59,6 +60,8 @@ def load(
         choice = hardware.chosen(device)
         model, quantize = choice.model, quantize or choice.quantize
     device = _device(device, quantize)
+    if quantize and importlib.util.find_spec("bitsandbytes") is None:
+        raise RuntimeError(f"quantize={quantize!r} needs the package bitsandbytes: run `pip install bitsandbytes`")
     spec = _find(model)
     if spec.source.startswith("package:"):
         if revision:

@@ -1,4 +1,6 @@
 import builtins
+import importlib.metadata
+import importlib.util
 import time
 
 import huggingface_hub.constants
@@ -168,6 +170,14 @@ def test_quantizing_needs_a_gpu(monkeypatch):
         sh.load(quantize="4bit", device="cpu")
 
 
+def test_quantizing_needs_a_package(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "bitsandbytes" else found(n, *a))
+    with pytest.raises(RuntimeError, match="quantize='8bit' needs the package bitsandbytes: run `pip install"):
+        sh.load(quantize="8bit")
+
+
 def test_an_unknown_quantize_is_named():
     for quantize in ("2bit", "", "4BIT"):
         with pytest.raises(ValueError, match=rf"quantize is '{quantize}': give '4bit', '8bit' or None"):
@@ -217,6 +227,8 @@ def test_a_gpu_past_the_last_is_named(monkeypatch):
 )
 def test_what_transformers_is_asked_for(llama, monkeypatch, device, quantize, dtype, device_map):
     asked = {}
+    version = importlib.metadata.version  # before transformers 5 the settings alone ask for that of bitsandbytes
+    monkeypatch.setattr(importlib.metadata, "version", lambda n: "0.45.0" if n == "bitsandbytes" else version(n))
 
     def from_pretrained(source, **kwargs):
         asked.update(kwargs, source=source)

@@ -9,6 +9,7 @@ A chapter runs once, in its own process. Its executed copy is what the tests jud
 import argparse
 import base64
 import filecmp
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+import vega
 from semhub_utils import cache, embedded, results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +44,14 @@ _ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "SEMHUB_WIDGETS": "0",
 }
+
+
+# Runs last in each chapter and is not kept: the live controls must show what the page shows.
+_CHECK = """
+import json
+made = [value for value in list(Out.values()) if isinstance(value, sh.Explorer)]
+print("explorers:" + json.dumps({one.name: one.verify() for one in made}))
+"""
 
 
 class ChapterError(Exception):
@@ -92,7 +102,7 @@ def execute(chapter: str, **parameters: object) -> Path:
     try:
         with _environment(results_folder(**parameters)):
             papermill.execute_notebook(
-                BOOK / f"{chapter}.ipynb",
+                _with_check(chapter),
                 running,
                 parameters,
                 kernel_name="python3",
@@ -102,7 +112,7 @@ def execute(chapter: str, **parameters: object) -> Path:
             )
     except PapermillExecutionError as error:
         # papermill puts cells of its own before the failing one in its copy; the source has the index right.
-        cell = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells[error.cell_index]
+        cell = _with_check(chapter).cells[error.cell_index]
         raise ChapterError(
             f"{chapter}, cell {error.cell_index} ({cell.get('id', 'no id')}): {error.ename}: {error.evalue}\n"
             f"The copy up to there is {running.relative_to(ROOT)}."
@@ -110,12 +120,27 @@ def execute(chapter: str, **parameters: object) -> Path:
     except (CellTimeoutError, DeadKernelError) as error:
         raise ChapterError(f"{chapter}: {error}") from error
     notebook = nbformat.read(running, as_version=4)
+    explorers = _explorers(notebook.cells.pop())
+    notebook.metadata.pop("widgets", None)  # the state of the controls that the check has turned
     seconds = round(time.time() - start, 1)
     notebook.metadata.semhub = {"key": key, "seconds": seconds, "results": _results_key(chapter, parameters)}
+    notebook.metadata.semhub["explorers"] = explorers
     cache.write_text(target, nbformat.writes(notebook))
     running.unlink()
     print(f"ran {name} in {seconds} s", flush=True)
     return target
+
+
+def _with_check(chapter: str) -> nbformat.NotebookNode:
+    notebook = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(_CHECK, id="check-explorers"))
+    return notebook
+
+
+def _explorers(check: nbformat.NotebookNode) -> dict[str, int]:
+    """By name, how many states of each explorer were the same live and on the page."""
+    printed = "".join(output.get("text", "") for output in check.outputs)
+    return json.loads(printed.rpartition("explorers:")[2])
 
 
 def results_folder(**parameters: object) -> Path:
@@ -162,6 +187,7 @@ def stage() -> None:
         notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
         for entry in (notebook, *notebook.cells):
             entry.metadata.pop("papermill", None)
+        _draw(notebook, fresh, chapter)
         nbformat.write(notebook, fresh / f"{chapter}.ipynb")
     (fresh / "reference" / "status.md").write_text(status(), encoding="utf-8")
     (fresh / FIGURE.relative_to(BOOK)).write_bytes(figure())
@@ -172,6 +198,14 @@ def stage() -> None:
             shutil.copystat(old, new)
     shutil.rmtree(STAGE, ignore_errors=True)
     fresh.rename(STAGE)
+
+
+def _draw(notebook: nbformat.NotebookNode, folder: Path, chapter: str) -> None:
+    """Put a still picture into each explorer's chart."""
+    at = Path("_static", "explorers", *Path(chapter).parts)
+    root = "/".join([*[".."] * chapter.count("/"), at.as_posix()])
+    for output in (o for cell in notebook.cells for o in cell.get("outputs", []) if "text/html" in o.get("data", {})):
+        output.data["text/html"] = vega.with_pictures(output.data["text/html"], folder / at, root)
 
 
 def figure() -> bytes:
@@ -221,6 +255,8 @@ def build_site() -> Path:
         options = ["--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"]
         if subprocess.run([program, "build", str(STAGE), *options], cwd=ROOT).returncode:
             raise ChapterError("the site did not build: the warnings above are errors, each names its page and line")
+        # After the build, since Jupyter Book would load every script of the staging folder on every page.
+        vega.write_script(HTML / "_static" / "vega.js", BUILD)
         stamp.write_text(key)
     return HTML / "index.html"
 

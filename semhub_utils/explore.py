@@ -67,7 +67,9 @@ class Explorer:
         if taken := _RESERVED & self.choices.keys():
             raise ValueError(f"{self.name}: Vega has its own {', '.join(sorted(taken))}: rename the argument")
         self.default = {name: self._first(name) for name in self.choices}
-        self._made = f"{lm.spec.name}, {lm.spec.revision}"
+        revision = lm.spec.revision
+        short = revision if len(revision) < 24 else f"{revision[:19]}…"
+        self._made = f'{html.escape(lm.spec.name)}, <span title="{html.escape(revision)}">{html.escape(short)}</span>'
         self._sweep: dict[tuple, Result] = {}
 
     def controls(self) -> dict[str, ipywidgets.Widget]:
@@ -103,7 +105,7 @@ class Explorer:
         day = datetime.datetime.now(datetime.UTC).date()
         return (
             f'<figure class="semhub-explorer" id="explore-{self.name}">{body}<figcaption>{html.escape(self.see)} '
-            f"<small>Computed with {html.escape(self._made)}, {day}.</small></figcaption></figure>"
+            f"<small>Computed with {self._made}, {day}.</small></figcaption></figure>"
         )
 
     def verify(self) -> int:
@@ -133,7 +135,7 @@ class Explorer:
         if os.environ.get(_SWITCH) == "0":
             display(HTML(self.page()))
             return
-        note = f"<p>{html.escape(self.see)} <small>Computed with {html.escape(self._made)}, as you turn.</small></p>"
+        note = f"<p>{html.escape(self.see)} <small>Computed with {self._made}, as you turn.</small></p>"
         display(self.live(), HTML(note))
 
     def _first(self, name: str) -> Any:

@@ -46,6 +46,7 @@ def test_a_chapter_runs_and_its_claims_come_out_as_expected(executed, chapter, m
         assert result["n"] > 0
         assert result["seconds"] > 0
         assert result["peak_mb"] > 100
+        assert {"date", "machine", "versions"} <= set(result)
 
 
 @pytest.mark.parametrize("parameters", [{"seed": 1}, {"subset": "others"}], ids=str)

@@ -25,7 +25,8 @@ import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from semhub_utils import cache, embedded, results
+import status_page
+from semhub_utils import cache, embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
@@ -163,7 +164,7 @@ def stage() -> None:
         for entry in (notebook, *notebook.cells):
             entry.metadata.pop("papermill", None)
         nbformat.write(notebook, fresh / f"{chapter}.ipynb")
-    (fresh / "reference" / "status.md").write_text(status(), encoding="utf-8")
+    (fresh / "reference" / "status.md").write_text(status_page.status(titles()), encoding="utf-8")
     (fresh / FIGURE.relative_to(BOOK)).write_bytes(figure())
     # Sphinx reads a page again when its time changes, so a file with the same bytes keeps the one that is there.
     for new in [path for path in fresh.rglob("*") if path.is_file()]:
@@ -181,31 +182,10 @@ def figure() -> bytes:
     return base64.b64decode(next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})))
 
 
-def status() -> str:
-    """The page of all claims and what this build found, as Markdown."""
-    lines = [
-        "# Status of every claim",
-        "",
-        "Each chapter fixes what it claims in `book/claims.toml` before the run that judges it. This page is written "
-        "by the build from what the chapters found in it. An effect is given with its 95% interval, the control beside "
-        "it is what chance or the comparison reaches, and *expected* is what the file foresaw on the embedded model.",
-        "",
-    ]
-    for chapter in chapters():
-        found, claims = results.read(chapter), results.claims(chapter)
-        title = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
-        lines += [f"## {title}", "", f"[The chapter](../{chapter}.ipynb), run on {found[0]['model']} ", ""]
-        lines[-2] += f"in {found[0]['seconds']:.0f} s with a peak of {found[0]['peak_mb'] / 1024:.1f} GB of memory."
-        lines += ["| claim | effect | interval | n | control | expected | held |", "|---|---|---|---|---|---|---|"]
-        lines += [_status_row(result, claims[result["name"]].expected) for result in found]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _status_row(result: dict, expected: str) -> str:
-    cells = results.as_text(result)
-    shown = [*list(cells.values())[:-1], expected, cells["held"]]
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in shown)} |"
+def titles() -> dict[str, str]:
+    """The heading of each chapter, by its name."""
+    cells = {chapter: nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells for chapter in chapters()}
+    return {chapter: cells[chapter][0].source.splitlines()[0].lstrip("# ") for chapter in cells}
 
 
 def build_site() -> Path:

@@ -143,11 +143,10 @@ class Chapter:
         missing = [name for name in self.claims if name not in {r["name"] for r in self.results}]
         if missing:
             raise ValueError(f"{self.chapter} claims {', '.join(missing)} and this run did not measure it")
-        cost = {"seconds": round(time.time() - psutil.Process().create_time(), 1), "peak_mb": _peak_mb()}
+        seconds = round(time.time() - psutil.Process().create_time(), 1)
+        about = {"seconds": seconds, "peak_mb": _peak_mb()} | self._run
         path = folder() / f"{self.chapter}.json"
-        cache.write_text(
-            path, json.dumps([r | cost | self._run for r in self.results], indent=1, ensure_ascii=False) + "\n"
-        )
+        cache.write_text(path, json.dumps([r | about for r in self.results], indent=1, ensure_ascii=False) + "\n")
         return path
 
 

@@ -42,7 +42,8 @@ def test_each_claim_has_its_effect_its_control_what_was_expected_and_what_came(t
     assert tables[1][1:] == [["A beats |B|", "0.25", "0.10 to 0.40", "9", "none", "open", "yes"]]
 
 
-def test_the_chapters_of_the_page_are_those_of_the_book():
+def test_pages_have_the_titles_that_they_start_with():
     titles = build_book.titles()
-    assert list(titles) == build_book.chapters()
+    assert set(build_book.chapters()) < set(titles) < set(build_book.pages())
     assert titles["evidence/languages"] == "Languages"
+    assert titles["reference/glossary"] == "Glossary"

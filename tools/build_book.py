@@ -25,6 +25,7 @@ import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+import bibliography
 import status_page
 from semhub_utils import cache, embedded
 
@@ -164,7 +165,13 @@ def stage() -> None:
         for entry in (notebook, *notebook.cells):
             entry.metadata.pop("papermill", None)
         nbformat.write(notebook, fresh / f"{chapter}.ipynb")
-    (fresh / "reference" / "status.md").write_text(status_page.status(titles()), encoding="utf-8")
+    named, text = titles(), sources()
+    written = {
+        "status": status_page.status({chapter: named[chapter] for chapter in chapters()}),
+        "bibliography": bibliography.page(BOOK / "reference" / "references.bib", text, named),
+    }
+    for page, markdown in written.items():
+        (fresh / "reference" / f"{page}.md").write_text(markdown, encoding="utf-8")
     (fresh / FIGURE.relative_to(BOOK)).write_bytes(figure())
     # Sphinx reads a page again when its time changes, so a file with the same bytes keeps the one that is there.
     for new in [path for path in fresh.rglob("*") if path.is_file()]:
@@ -182,10 +189,18 @@ def figure() -> bytes:
     return base64.b64decode(next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})))
 
 
+def sources() -> dict[str, str]:
+    """The Markdown of each page, a chapter's cells in one; those that the build writes are left out."""
+    found = {page: (BOOK / f"{page}.md").read_text("utf-8") for page in pages() if (BOOK / f"{page}.md").is_file()}
+    for chapter in chapters():
+        cells = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells
+        found[chapter] = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return {page: found[page] for page in pages() if page in found}
+
+
 def titles() -> dict[str, str]:
-    """The heading of each chapter, by its name."""
-    cells = {chapter: nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells for chapter in chapters()}
-    return {chapter: cells[chapter][0].source.splitlines()[0].lstrip("# ") for chapter in cells}
+    """The heading of each page of `sources`."""
+    return {page: text.splitlines()[0].lstrip("# ") for page, text in sources().items()}
 
 
 def build_site() -> Path:

@@ -8,6 +8,8 @@ document.addEventListener("DOMContentLoaded", () => {
     cell.colSpan = header.colSpan;
     header.replaceWith(cell);
   }
+  // A fold says what it folds; the same label on all of them hides that.
+  for (const summary of document.querySelectorAll("article summary[aria-label]")) summary.removeAttribute("aria-label");
   // The book's title and the search field stand in it outside of any landmark.
   document.querySelector(".bd-sidebar-primary")?.setAttribute("role", "complementary");
   document.querySelector(".bd-sidebar-primary")?.setAttribute("aria-label", "The book");

@@ -53,8 +53,7 @@ def lens_table(top: pd.DataFrame, caption: str, columns: Sequence[str] | None = 
     """
     best = top[top["rank"] == 0]
     both = best.pivot(index="layer", columns="position", values=["token", "prob"]).sort_index(ascending=False)
-    # The name of the rows goes above them, in the one row of headers: a second one would be empty but for it.
-    tokens, prob = both["token"].rename_axis(index=None, columns="layer"), both["prob"].astype(float)
+    tokens, prob = both["token"], both["prob"].astype(float)
     style = tokens.style.format(visible_spaces, escape="html").set_caption(html.escape(caption))
     if columns is not None:
         style = style.relabel_index([html.escape(visible_spaces(name)) for name in columns], axis="columns")

@@ -94,3 +94,13 @@ def test_every_figure_has_alt_text(executed):
     for cell in executed.cells:
         if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
             assert len(cell.metadata["mystnb"]["image"]["alt"]) > 40, cell.id
+
+
+def test_every_figure_comes_after_a_sentence_that_says_what_to_see(chapter):
+    before = ""
+    for cell in nbformat.read(build_book.BOOK / f"{chapter}.ipynb", as_version=4).cells:
+        if cell.cell_type == "markdown":
+            before = cell.source
+        # An explorer brings its own sentence.
+        elif "mystnb" in cell.metadata and "sh.live(" not in cell.source and "sh.explore(" not in cell.source:
+            assert "What to see: " in before, cell.id

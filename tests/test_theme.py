@@ -83,12 +83,6 @@ def test_a_lens_table_shows_the_top_token_of_each_cell_with_the_last_block_on_to
     assert BeautifulSoup(html, "html.parser").caption.get_text() == "What it says"
 
 
-def test_the_headers_of_a_lens_table_name_its_rows_and_columns_and_none_is_empty():
-    page = BeautifulSoup(theme.lens_table(frame(["dog", "cat"]), "c", columns=["The", " dog"]).to_html(), "html.parser")
-    assert [[th.get_text() for th in row("th")] for row in page.thead("tr")] == [["layer", "The", "␣dog"]]
-    assert [row.th.get_text() for row in page.tbody("tr")] == ["1", "0"]
-
-
 def test_tokens_in_a_lens_table_are_text_and_never_markup():
     nasty = ["<script>alert(1)</script>", "<b>", "a & b", '"q"']
     html = theme.lens_table(frame(nasty), "c").to_html()

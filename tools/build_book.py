@@ -213,8 +213,7 @@ def build_site() -> Path:
     if not (stamp.is_file() and stamp.read_text() == key):
         stamp.unlink(missing_ok=True)
         program = Path(sys.executable).with_name("jupyter-book")
-        # All pages, since Sphinx copies no style sheet or script when no page has changed. It takes seconds.
-        options = ["--all", "--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"]
+        options = ["--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"]
         if subprocess.run([program, "build", str(STAGE), *options], cwd=ROOT).returncode:
             raise ChapterError("the site did not build: the warnings above are errors, each names its page and line")
         stamp.write_text(key)

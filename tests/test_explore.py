@@ -104,7 +104,9 @@ def test_what_a_model_says_is_text_and_never_markup(llama, said, label):
         scripts = soup.find_all("script")
         assert [script.get("type") for script in scripts] == ["application/json"]
         json.loads(scripts[0].string)
-        known = "figure p form div details summary span table caption thead tbody tr th td template figcaption small span script"
+        known = (
+            "figure p form div details summary span table caption thead tbody tr th td template figcaption small script"
+        )
         assert {tag.name for tag in soup.find_all()} <= set(known.split()) | {"style"}
 
 

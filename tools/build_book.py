@@ -26,8 +26,10 @@ import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+import bibliography
+import status_page
 import vega
-from semhub_utils import cache, embedded, results
+from semhub_utils import cache, embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
@@ -189,7 +191,13 @@ def stage() -> None:
             entry.metadata.pop("papermill", None)
         _draw(notebook, fresh, chapter)
         nbformat.write(notebook, fresh / f"{chapter}.ipynb")
-    (fresh / "reference" / "status.md").write_text(status(), encoding="utf-8")
+    named, text = titles(), sources()
+    written = {
+        "status": status_page.status({chapter: named[chapter] for chapter in chapters()}),
+        "bibliography": bibliography.page(BOOK / "reference" / "references.bib", text, named),
+    }
+    for page, markdown in written.items():
+        (fresh / "reference" / f"{page}.md").write_text(markdown, encoding="utf-8")
     (fresh / FIGURE.relative_to(BOOK)).write_bytes(figure())
     # Sphinx reads a page again when its time changes, so a file with the same bytes keeps the one that is there.
     for new in [path for path in fresh.rglob("*") if path.is_file()]:
@@ -215,31 +223,18 @@ def figure() -> bytes:
     return base64.b64decode(next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})))
 
 
-def status() -> str:
-    """The page of all claims and what this build found, as Markdown."""
-    lines = [
-        "# Status of every claim",
-        "",
-        "Each chapter fixes what it claims in `book/claims.toml` before the run that judges it. This page is written "
-        "by the build from what the chapters found in it. An effect is given with its 95% interval, the control beside "
-        "it is what chance or the comparison reaches, and *expected* is what the file foresaw on the embedded model.",
-        "",
-    ]
+def sources() -> dict[str, str]:
+    """The Markdown of each page, a chapter's cells in one; those that the build writes are left out."""
+    found = {page: (BOOK / f"{page}.md").read_text("utf-8") for page in pages() if (BOOK / f"{page}.md").is_file()}
     for chapter in chapters():
-        found, claims = results.read(chapter), results.claims(chapter)
-        title = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
-        lines += [f"## {title}", "", f"[The chapter](../{chapter}.ipynb), run on {found[0]['model']} ", ""]
-        lines[-2] += f"in {found[0]['seconds']:.0f} s with a peak of {found[0]['peak_mb'] / 1024:.1f} GB of memory."
-        lines += ["| claim | effect | interval | n | control | expected | held |", "|---|---|---|---|---|---|---|"]
-        lines += [_status_row(result, claims[result["name"]].expected) for result in found]
-        lines.append("")
-    return "\n".join(lines)
+        cells = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells
+        found[chapter] = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return {page: found[page] for page in pages() if page in found}
 
 
-def _status_row(result: dict, expected: str) -> str:
-    cells = results.as_text(result)
-    shown = [*list(cells.values())[:-1], expected, cells["held"]]
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in shown)} |"
+def titles() -> dict[str, str]:
+    """The heading of each page of `sources`."""
+    return {page: text.splitlines()[0].lstrip("# ") for page, text in sources().items()}
 
 
 def build_site() -> Path:

@@ -25,6 +25,8 @@ import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+import card
+import offline
 from semhub_utils import cache, embedded, results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,6 +167,7 @@ def stage() -> None:
         nbformat.write(notebook, fresh / f"{chapter}.ipynb")
     (fresh / "reference" / "status.md").write_text(status(), encoding="utf-8")
     (fresh / FIGURE.relative_to(BOOK)).write_bytes(figure())
+    (fresh / offline.CARD).write_bytes(card.draw())
     # Sphinx reads a page again when its time changes, so a file with the same bytes keeps the one that is there.
     for new in [path for path in fresh.rglob("*") if path.is_file()]:
         old = STAGE / new.relative_to(fresh)
@@ -213,16 +216,24 @@ def build_site() -> Path:
     with _environment(results_folder()):
         stage()
     files = sorted(path for path in STAGE.rglob("*") if path.is_file())
-    key = cache.key([str(p.relative_to(STAGE)) for p in files], code=[*files, ROOT / "constraints.txt"])
+    code = [*files, ROOT / "constraints.txt", *offline.SOURCES]
+    key = cache.key([str(p.relative_to(STAGE)) for p in files] + [offline.site()], code=code)
     stamp = HTML / ".key"
     if not (stamp.is_file() and stamp.read_text() == key):
         stamp.unlink(missing_ok=True)
         program = Path(sys.executable).with_name("jupyter-book")
-        options = ["--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"]
-        if subprocess.run([program, "build", str(STAGE), *options], cwd=ROOT).returncode:
+        command = [program, "build", STAGE, "--path-output", ROOT, "-W", "-n", "--keep-going", "-q"]
+        if subprocess.run(command, cwd=ROOT, env=offline.environment()).returncode:
             raise ChapterError("the site did not build: the warnings above are errors, each names its page and line")
         stamp.write_text(key)
     return HTML / "index.html"
+
+
+def build() -> Path:
+    """The whole book: every chapter run that has to be, and the site. Returns the index page."""
+    for chapter in chapters():
+        execute(chapter)
+    return build_site()
 
 
 def main() -> int:
@@ -233,10 +244,10 @@ def main() -> int:
     if unknown := [name for name in named if name not in chapters()]:
         parser.error(f"no chapter is called {unknown[0]!r}; there are {', '.join(chapters())}")
     try:
-        for chapter in named or chapters():
+        for chapter in named:
             execute(chapter)
         if not named:
-            print(f"The book is at {build_site()}\nRead it with `make serve`, or open that file.")
+            print(f"The book is at {build()}\nRead it with `make serve`, or open that file.")
     except ChapterError as error:
         print(f"\nNot built. {error}", file=sys.stderr)
         return 1

@@ -136,6 +136,8 @@ def build_small(tmp_path_factory):
     """Builds a site of two small pages with the book's own configuration; returns its folder and what was said."""
 
     def build(text, address):
+        # No address: neither one that is given nor one that _config.yml has.
+        given = {"SEMHUB_SITE": address, "SEMHUB_REPOSITORY": "https://github.com/OWNER/semantic-hub"}
         folder = tmp_path_factory.mktemp("small")
         source = folder / "_build" / "site"
         (source / "part").mkdir(parents=True)
@@ -152,8 +154,7 @@ def build_small(tmp_path_factory):
             (source / "reference").mkdir(exist_ok=True)
             (source / "reference" / path.name).write_bytes(path.read_bytes())
         command = [Path(sys.executable).with_name("jupyter-book"), "build", str(source), "--path-output", str(folder)]
-        environment = {**offline.environment(), "SEMHUB_SITE": address}
-        done = subprocess.run([*command, "-W", "-q"], env=environment, capture_output=True, text=True)
+        done = subprocess.run([*command, "-W", "-q"], env=offline.environment() | given, capture_output=True, text=True)
         return folder / "_build" / "html", done
 
     return build

@@ -220,9 +220,10 @@ def build_site() -> Path:
     key = cache.key([str(p.relative_to(STAGE)) for p in files] + [offline.site()], code=code)
     stamp = HTML / ".key"
     if not (stamp.is_file() and stamp.read_text() == key):
-        stamp.unlink(missing_ok=True)
+        # Sphinx looks at pages alone: a changed style would stay as it was, and a figure that nothing shows would stay.
+        shutil.rmtree(HTML, ignore_errors=True)
         program = Path(sys.executable).with_name("jupyter-book")
-        command = [program, "build", STAGE, "--path-output", ROOT, "-W", "-n", "--keep-going", "-q"]
+        command = [str(program), "build", str(STAGE), "--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"]
         if subprocess.run(command, cwd=ROOT, env=offline.environment()).returncode:
             raise ChapterError("the site did not build: the warnings above are errors, each names its page and line")
         stamp.write_text(key)

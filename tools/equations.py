@@ -77,8 +77,20 @@ def _translate(node: Any, *, display: bool) -> str:
         return f"<code>{html.escape(latex)}</code>"
 
 
+def _keep_marks(_app: Sphinx, doctree: nodes.document, _page: str) -> None:
+    # A browser may end a line between a formula and the full stop after it.
+    for node in doctree.findall(nodes.math):
+        after = node.parent.index(node) + 1
+        text = node.parent[after] if after < len(node.parent) else None
+        if isinstance(text, nodes.Text) and (mark := re.match("[.,;:!?)’]+", text)):
+            node["mark"] = mark.group()
+            node.parent[after] = nodes.Text(text[mark.end() :])
+
+
 def _visit_inline(translator: Any, node: nodes.Element) -> None:
-    translator.body.append(_translate(node, display=False))
+    formula = _translate(node, display=False)
+    mark = node.get("mark")
+    translator.body.append(f'<span style="white-space: nowrap">{formula}{mark}</span>' if mark else formula)
     raise nodes.SkipNode
 
 
@@ -101,5 +113,6 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict:
     """Offer the renderer `mathml`; `html_math_renderer` in _config.yml chooses it."""
     app.add_html_math_renderer("mathml", (_visit_inline, None), (_visit_display, None))
+    app.connect("doctree-resolved", _keep_marks)
     app.connect("build-finished", _finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

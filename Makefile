@@ -71,7 +71,7 @@ publish: $(READY)
 	@$(BIN)/python tools/publish.py $(REMOTE)
 
 links: book
-	@PYTHONPATH=tools $(BIN)/jupyter-book build _build/site --path-output . --builder linkcheck -q
+	@PYTHONPATH=tools $(BIN)/jupyter-book build _build/site --path-output _build/links --builder linkcheck -q
 
 clean:
 	rm -rf _build

@@ -75,7 +75,7 @@ def main() -> int:
         f"Its pages are at {where}"
         if where
         else "The book does not know its own address, so its pages carry no picture for other sites to show, and the "
-        "page for wrong addresses works at the root of a host only: set `repository: url:` in _config.yml."
+        "page for wrong addresses works at the root of a host only: `make address URL=...` sets it."
     )
     return 0
 

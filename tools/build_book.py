@@ -27,6 +27,8 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 import bibliography
+import card
+import offline
 import status_page
 import vega
 from semhub_utils import cache, embedded
@@ -199,6 +201,7 @@ def stage() -> None:
     for page, markdown in written.items():
         (fresh / "reference" / f"{page}.md").write_text(markdown, encoding="utf-8")
     (fresh / FIGURE.relative_to(BOOK)).write_bytes(figure())
+    (fresh / offline.CARD).write_bytes(card.draw())
     # Sphinx reads a page again when its time changes, so a file with the same bytes keeps the one that is there.
     for new in [path for path in fresh.rglob("*") if path.is_file()]:
         old = STAGE / new.relative_to(fresh)
@@ -242,18 +245,27 @@ def build_site() -> Path:
     with _environment(results_folder()):
         stage()
     files = sorted(path for path in STAGE.rglob("*") if path.is_file())
-    key = cache.key([str(p.relative_to(STAGE)) for p in files], code=[*files, ROOT / "constraints.txt"])
+    code = [*files, ROOT / "constraints.txt", *offline.SOURCES]
+    key = cache.key([str(p.relative_to(STAGE)) for p in files] + [offline.site()], code=code)
     stamp = HTML / ".key"
     if not (stamp.is_file() and stamp.read_text() == key):
-        stamp.unlink(missing_ok=True)
+        # Sphinx looks at pages alone: a changed style would stay as it was, and a figure that nothing shows would stay.
+        shutil.rmtree(HTML, ignore_errors=True)
         program = Path(sys.executable).with_name("jupyter-book")
-        options = ["--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"]
-        if subprocess.run([program, "build", str(STAGE), *options], cwd=ROOT).returncode:
+        command = [str(program), "build", str(STAGE), "--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"]
+        if subprocess.run(command, cwd=ROOT, env=offline.environment()).returncode:
             raise ChapterError("the site did not build: the warnings above are errors, each names its page and line")
         # After the build, since Jupyter Book would load every script of the staging folder on every page.
         vega.write_script(HTML / "_static" / "vega.js", BUILD)
         stamp.write_text(key)
     return HTML / "index.html"
+
+
+def build() -> Path:
+    """The whole book: every chapter run that has to be, and the site. Returns the index page."""
+    for chapter in chapters():
+        execute(chapter)
+    return build_site()
 
 
 def main() -> int:
@@ -264,10 +276,10 @@ def main() -> int:
     if unknown := [name for name in named if name not in chapters()]:
         parser.error(f"no chapter is called {unknown[0]!r}; there are {', '.join(chapters())}")
     try:
-        for chapter in named or chapters():
+        for chapter in named:
             execute(chapter)
         if not named:
-            print(f"The book is at {build_site()}\nRead it with `make serve`, or open that file.")
+            print(f"The book is at {build()}\nRead it with `make serve`, or open that file.")
     except ChapterError as error:
         print(f"\nNot built. {error}", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 from semhub_utils import data, results, theme
 from semhub_utils.explore import Explorer, explore
+from semhub_utils.hardware import chosen
 from semhub_utils.hooks import edit, record
 from semhub_utils.language_model import LanguageModel, ModelSpec
 from semhub_utils.lens import logit_lens, top_tokens
@@ -20,6 +21,7 @@ __all__ = [
     "LanguageModel",
     "ModelSpec",
     "bootstrap",
+    "chosen",
     "data",
     "edit",
     "explore",

@@ -26,6 +26,7 @@ import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+import address
 import bibliography
 import card
 import offline
@@ -47,6 +48,7 @@ _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "OMP_WAIT_POLICY": "PASSIVE",
     "SEMHUB_WIDGETS": "0",
+    "SEMHUB_MODEL": "gemma-3-270m",  # a GPU must not change the book
 }
 
 
@@ -184,8 +186,8 @@ def stage() -> None:
     fresh = BUILD / "site.new"
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(BOOK, fresh, ignore=shutil.ignore_patterns("*.ipynb", "claims.toml", ".ipynb_checkpoints"))
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, fresh / name)
+    shutil.copy(ROOT / "_toc.yml", fresh / "_toc.yml")
+    (fresh / "_config.yml").write_text(config(), encoding="utf-8")
     for chapter in chapters():
         notebook = nbformat.read(EXECUTED / f"{chapter}.ipynb", as_version=4)
         notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
@@ -217,6 +219,13 @@ def _draw(notebook: nbformat.NotebookNode, folder: Path, chapter: str) -> None:
     root = "/".join([*[".."] * chapter.count("/"), at.as_posix()])
     for output in (o for cell in notebook.cells for o in cell.get("outputs", []) if "text/html" in o.get("data", {})):
         output.data["text/html"] = vega.with_pictures(output.data["text/html"], folder / at, root)
+
+
+def config() -> str:
+    """`_config.yml` as this build uses it: with buttons for Colab and Binder if the repository's address is set."""
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    settings.pop("repository", None)
+    return yaml.safe_dump(settings | address.launch(address.address()), allow_unicode=True, sort_keys=False)
 
 
 def figure() -> bytes:
@@ -279,6 +288,8 @@ def main() -> int:
         for chapter in named:
             execute(chapter)
         if not named:
+            if not address.launch(address.address()):
+                print("No page has buttons for Colab and Binder: no GitHub address is set (`make address URL=...`).")
             print(f"The book is at {build()}\nRead it with `make serve`, or open that file.")
     except ChapterError as error:
         print(f"\nNot built. {error}", file=sys.stderr)

@@ -1,18 +1,21 @@
-# make book | make test | make serve | make lab | make bench | make clean
+# make book | make test | make serve | make lab | make bench | make print | make release | make publish | make links |
+# make clean
 #
 # PYTHON       the interpreter to build with, 3.11 or newer (default python3)
 # TORCH_INDEX  a package index with CPU builds of torch: spares a machine without a GPU the CUDA build
+# REMOTE       where `make publish` pushes the site (default origin)
 # URL          for `make address`, the address of the repository
 # PORT         where `make serve` listens on this machine (default 8000)
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 PORT ?= 8000
+REMOTE ?= origin
 BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help book test serve lab bench clean address colab lower
+.PHONY: help book test serve lab bench print release publish links address colab lower clean
 
 help:
 	@echo "make book    execute every chapter and build the site into _build/html"
@@ -20,6 +23,10 @@ help:
 	@echo "make serve   show the built site on this machine, http://127.0.0.1:$(PORT)"
 	@echo "make lab     open the chapters in JupyterLab"
 	@echo "make bench   measure speed and memory against the bare work"
+	@echo "make print   print the book into _build/semantic-hub.pdf (with a Chromium, if there is one)"
+	@echo "make release put the site, the executed chapters and their results into _build/semantic-hub-VERSION.zip"
+	@echo "make publish build, and push the site to the branch gh-pages of REMOTE (default origin)"
+	@echo "make links   ask every address outside whether it still answers"
 	@echo "make address URL=...  write the repository's address to where it is needed"
 	@echo "make colab   run each chapter alone on the versions that Colab ships"
 	@echo "make lower   run the module's tests on the lower bounds of requirements.txt"
@@ -57,6 +64,18 @@ lab: $(READY)
 
 bench: .venv/.bench
 	@$(BIN)/python benchmarks/core.py
+
+print: $(READY)
+	@$(BIN)/python tools/print_book.py
+
+release: $(READY)
+	@$(BIN)/python tools/release.py
+
+publish: $(READY)
+	@$(BIN)/python tools/publish.py $(REMOTE)
+
+links: book
+	@PYTHONPATH=tools $(BIN)/jupyter-book build _build/site --path-output _build/links --builder linkcheck -q
 
 address: $(READY)
 	@$(BIN)/python tools/address.py $(URL)

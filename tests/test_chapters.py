@@ -46,6 +46,7 @@ def test_a_chapter_runs_and_its_claims_come_out_as_expected(executed, chapter, m
         assert result["n"] > 0
         assert result["seconds"] > 0
         assert result["peak_mb"] > 100
+        assert {"date", "machine", "versions"} <= set(result)
 
 
 @pytest.mark.parametrize("parameters", [{"seed": 1}, {"subset": "others"}], ids=str)
@@ -93,3 +94,13 @@ def test_every_figure_has_alt_text(executed):
     for cell in executed.cells:
         if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
             assert len(cell.metadata["mystnb"]["image"]["alt"]) > 40, cell.id
+
+
+def test_every_figure_comes_after_a_sentence_that_says_what_to_see(chapter):
+    before = ""
+    for cell in nbformat.read(build_book.BOOK / f"{chapter}.ipynb", as_version=4).cells:
+        if cell.cell_type == "markdown":
+            before = cell.source
+        # An explorer brings its own sentence.
+        elif "mystnb" in cell.metadata and "sh.live(" not in cell.source and "sh.explore(" not in cell.source:
+            assert "What to see: " in before, cell.id

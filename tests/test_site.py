@@ -50,6 +50,8 @@ def test_every_image_has_alt_text_and_is_there(site):
 def test_every_internal_link_lands(site):
     broken = []
     for path, page in site.items():
+        if path.name == "404.html":  # its links are from the root of the host: see test_offline.py
+            continue
         for link in page.find_all("a", href=True):
             target, anchor = urldefrag(link["href"])
             if urlparse(target).scheme or target.startswith("//"):

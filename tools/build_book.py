@@ -9,6 +9,7 @@ A chapter runs once, in its own process. Its executed copy is what the tests jud
 import argparse
 import base64
 import filecmp
+import json
 import os
 import re
 import shutil
@@ -26,7 +27,12 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 import address
-from semhub_utils import cache, embedded, results
+import bibliography
+import card
+import offline
+import status_page
+import vega
+from semhub_utils import cache, embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
@@ -44,6 +50,14 @@ _ENVIRONMENT = {
     "SEMHUB_WIDGETS": "0",
     "SEMHUB_MODEL": "gemma-3-270m",  # a GPU must not change the book
 }
+
+
+# Runs last in each chapter and is not kept: the live controls must show what the page shows.
+_CHECK = """
+import json
+made = [value for value in list(Out.values()) if isinstance(value, sh.Explorer)]
+print("explorers:" + json.dumps({one.name: one.verify() for one in made}))
+"""
 
 
 class ChapterError(Exception):
@@ -94,7 +108,7 @@ def execute(chapter: str, **parameters: object) -> Path:
     try:
         with _environment(results_folder(**parameters)):
             papermill.execute_notebook(
-                BOOK / f"{chapter}.ipynb",
+                _with_check(chapter),
                 running,
                 parameters,
                 kernel_name="python3",
@@ -104,7 +118,7 @@ def execute(chapter: str, **parameters: object) -> Path:
             )
     except PapermillExecutionError as error:
         # papermill puts cells of its own before the failing one in its copy; the source has the index right.
-        cell = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells[error.cell_index]
+        cell = _with_check(chapter).cells[error.cell_index]
         raise ChapterError(
             f"{chapter}, cell {error.cell_index} ({cell.get('id', 'no id')}): {error.ename}: {error.evalue}\n"
             f"The copy up to there is {running.relative_to(ROOT)}."
@@ -112,12 +126,27 @@ def execute(chapter: str, **parameters: object) -> Path:
     except (CellTimeoutError, DeadKernelError) as error:
         raise ChapterError(f"{chapter}: {error}") from error
     notebook = nbformat.read(running, as_version=4)
+    explorers = _explorers(notebook.cells.pop())
+    notebook.metadata.pop("widgets", None)  # the state of the controls that the check has turned
     seconds = round(time.time() - start, 1)
     notebook.metadata.semhub = {"key": key, "seconds": seconds, "results": _results_key(chapter, parameters)}
+    notebook.metadata.semhub["explorers"] = explorers
     cache.write_text(target, nbformat.writes(notebook))
     running.unlink()
     print(f"ran {name} in {seconds} s", flush=True)
     return target
+
+
+def _with_check(chapter: str) -> nbformat.NotebookNode:
+    notebook = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(_CHECK, id="check-explorers"))
+    return notebook
+
+
+def _explorers(check: nbformat.NotebookNode) -> dict[str, int]:
+    """By name, how many states of each explorer were the same live and on the page."""
+    printed = "".join(output.get("text", "") for output in check.outputs)
+    return json.loads(printed.rpartition("explorers:")[2])
 
 
 def results_folder(**parameters: object) -> Path:
@@ -164,9 +193,17 @@ def stage() -> None:
         notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
         for entry in (notebook, *notebook.cells):
             entry.metadata.pop("papermill", None)
+        _draw(notebook, fresh, chapter)
         nbformat.write(notebook, fresh / f"{chapter}.ipynb")
-    (fresh / "reference" / "status.md").write_text(status(), encoding="utf-8")
+    named, text = titles(), sources()
+    written = {
+        "status": status_page.status({chapter: named[chapter] for chapter in chapters()}),
+        "bibliography": bibliography.page(BOOK / "reference" / "references.bib", text, named),
+    }
+    for page, markdown in written.items():
+        (fresh / "reference" / f"{page}.md").write_text(markdown, encoding="utf-8")
     (fresh / FIGURE.relative_to(BOOK)).write_bytes(figure())
+    (fresh / offline.CARD).write_bytes(card.draw())
     # Sphinx reads a page again when its time changes, so a file with the same bytes keeps the one that is there.
     for new in [path for path in fresh.rglob("*") if path.is_file()]:
         old = STAGE / new.relative_to(fresh)
@@ -174,6 +211,14 @@ def stage() -> None:
             shutil.copystat(old, new)
     shutil.rmtree(STAGE, ignore_errors=True)
     fresh.rename(STAGE)
+
+
+def _draw(notebook: nbformat.NotebookNode, folder: Path, chapter: str) -> None:
+    """Put a still picture into each explorer's chart."""
+    at = Path("_static", "explorers", *Path(chapter).parts)
+    root = "/".join([*[".."] * chapter.count("/"), at.as_posix()])
+    for output in (o for cell in notebook.cells for o in cell.get("outputs", []) if "text/html" in o.get("data", {})):
+        output.data["text/html"] = vega.with_pictures(output.data["text/html"], folder / at, root)
 
 
 def config() -> str:
@@ -190,31 +235,18 @@ def figure() -> bytes:
     return base64.b64decode(next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})))
 
 
-def status() -> str:
-    """The page of all claims and what this build found, as Markdown."""
-    lines = [
-        "# Status of every claim",
-        "",
-        "Each chapter fixes what it claims in `book/claims.toml` before the run that judges it. This page is written "
-        "by the build from what the chapters found in it. An effect is given with its 95% interval, the control beside "
-        "it is what chance or the comparison reaches, and *expected* is what the file foresaw on the embedded model.",
-        "",
-    ]
+def sources() -> dict[str, str]:
+    """The Markdown of each page, a chapter's cells in one; those that the build writes are left out."""
+    found = {page: (BOOK / f"{page}.md").read_text("utf-8") for page in pages() if (BOOK / f"{page}.md").is_file()}
     for chapter in chapters():
-        found, claims = results.read(chapter), results.claims(chapter)
-        title = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
-        lines += [f"## {title}", "", f"[The chapter](../{chapter}.ipynb), run on {found[0]['model']} ", ""]
-        lines[-2] += f"in {found[0]['seconds']:.0f} s with a peak of {found[0]['peak_mb'] / 1024:.1f} GB of memory."
-        lines += ["| claim | effect | interval | n | control | expected | held |", "|---|---|---|---|---|---|---|"]
-        lines += [_status_row(result, claims[result["name"]].expected) for result in found]
-        lines.append("")
-    return "\n".join(lines)
+        cells = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells
+        found[chapter] = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return {page: found[page] for page in pages() if page in found}
 
 
-def _status_row(result: dict, expected: str) -> str:
-    cells = results.as_text(result)
-    shown = [*list(cells.values())[:-1], expected, cells["held"]]
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in shown)} |"
+def titles() -> dict[str, str]:
+    """The heading of each page of `sources`."""
+    return {page: text.splitlines()[0].lstrip("# ") for page, text in sources().items()}
 
 
 def build_site() -> Path:
@@ -222,16 +254,27 @@ def build_site() -> Path:
     with _environment(results_folder()):
         stage()
     files = sorted(path for path in STAGE.rglob("*") if path.is_file())
-    key = cache.key([str(p.relative_to(STAGE)) for p in files], code=[*files, ROOT / "constraints.txt"])
+    code = [*files, ROOT / "constraints.txt", *offline.SOURCES]
+    key = cache.key([str(p.relative_to(STAGE)) for p in files] + [offline.site()], code=code)
     stamp = HTML / ".key"
     if not (stamp.is_file() and stamp.read_text() == key):
-        stamp.unlink(missing_ok=True)
+        # Sphinx looks at pages alone: a changed style would stay as it was, and a figure that nothing shows would stay.
+        shutil.rmtree(HTML, ignore_errors=True)
         program = Path(sys.executable).with_name("jupyter-book")
-        options = ["--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"]
-        if subprocess.run([program, "build", str(STAGE), *options], cwd=ROOT).returncode:
+        command = [str(program), "build", str(STAGE), "--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"]
+        if subprocess.run(command, cwd=ROOT, env=offline.environment()).returncode:
             raise ChapterError("the site did not build: the warnings above are errors, each names its page and line")
+        # After the build, since Jupyter Book would load every script of the staging folder on every page.
+        vega.write_script(HTML / "_static" / "vega.js", BUILD)
         stamp.write_text(key)
     return HTML / "index.html"
+
+
+def build() -> Path:
+    """The whole book: every chapter run that has to be, and the site. Returns the index page."""
+    for chapter in chapters():
+        execute(chapter)
+    return build_site()
 
 
 def main() -> int:
@@ -242,12 +285,12 @@ def main() -> int:
     if unknown := [name for name in named if name not in chapters()]:
         parser.error(f"no chapter is called {unknown[0]!r}; there are {', '.join(chapters())}")
     try:
-        for chapter in named or chapters():
+        for chapter in named:
             execute(chapter)
         if not named:
             if not address.launch(address.address()):
                 print("No page has buttons for Colab and Binder: no GitHub address is set (`make address URL=...`).")
-            print(f"The book is at {build_site()}\nRead it with `make serve`, or open that file.")
+            print(f"The book is at {build()}\nRead it with `make serve`, or open that file.")
     except ChapterError as error:
         print(f"\nNot built. {error}", file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 """Virtual environments that a check makes once and uses again: an environment is known by what was asked of it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -60,8 +61,10 @@ def make(folder: Path, wanted: dict[str, str], more: list[str]) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
     asked = [f"{name}=={version}" for name, version in wanted.items()]
-    install = [str(python), "-I", "-m", "pip", "install", "-q", "--prefer-binary", *asked, *more]
-    done = subprocess.run(install, capture_output=True, text=True)
+    install = [str(python), "-I", "-m", "pip", "install", "-q", "--prefer-binary"]
+    if index := os.environ.get("TORCH_INDEX"):
+        subprocess.run([*install, "--no-deps", "--index-url", index, f"torch=={wanted['torch']}"], check=True)
+    done = subprocess.run([*install, *asked, *more], capture_output=True, text=True)
     if done.returncode:
         raise EnvironmentFailed(f"{folder.relative_to(ROOT)} could not be made:\n{done.stderr[-2000:]}")
     stamp.write_text(json.dumps({"key": key, "packages": installed(python)}))

@@ -3,8 +3,8 @@
     python tools/lower_bounds.py                          every test of the module
     python tools/lower_bounds.py tests/test_hooks.py      these files; what pytest takes may follow
 
-The tests of the module are the files that do not need the build, which runs on constraints.txt alone. torch is the
-tested CPU build: an older one is not to be had for every Python.
+The build and the site run on constraints.txt alone, so their tests are left out. torch is the version that is tested
+everywhere: older ones do not come for every Python.
 """
 
 import re
@@ -15,7 +15,7 @@ import tomllib
 import environments
 
 ROOT = environments.ROOT
-BUILD_TOOLS = ("ruff", "mypy", "nbstripout", "hatch", "selenium")
+BUILD_TOOLS = ("ruff", "mypy", "nbstripout", "hatch", "playwright", "axe")
 
 
 def lowest(requirements: str) -> dict[str, str]:
@@ -25,9 +25,9 @@ def lowest(requirements: str) -> dict[str, str]:
 
 
 def module_tests() -> list[str]:
-    """The test files that need nothing of the build."""
-    files = sorted((ROOT / "tests").glob("test_*.py"))
-    return [f"tests/{path.name}" for path in files if "build_book" not in path.read_text(encoding="utf-8")]
+    """The test files of the module's own files: a file is tested by the one of its name."""
+    names = sorted({path.stem for path in (ROOT / "semhub_utils").rglob("*.py")})
+    return [f"tests/test_{name}.py" for name in names if (ROOT / "tests" / f"test_{name}.py").is_file()]
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import tomllib
 import environments
 
 ROOT = environments.ROOT
-BUILD_TOOLS = ("ruff", "mypy", "nbstripout", "hatch", "selenium")
+BUILD_TOOLS = ("ruff", "mypy", "nbstripout", "hatch", "playwright", "axe")
 
 
 def lowest(requirements: str) -> dict[str, str]:

@@ -64,6 +64,7 @@ lab: $(READY)
 
 bench: .venv/.bench
 	@$(BIN)/python benchmarks/core.py
+	@$(BIN)/python benchmarks/page.py
 
 print: $(READY)
 	@$(BIN)/python tools/print_book.py

@@ -6,6 +6,7 @@ import tomllib
 import nbformat
 import papermill
 import pytest
+from bs4 import BeautifulSoup
 
 import build_book
 from semhub_utils import results
@@ -60,6 +61,18 @@ def test_a_chapter_writes_nothing_to_stderr_and_no_widget(executed):
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     assert [o.text for o in outputs if o.output_type == "stream" and o.name == "stderr"] == []
     assert not any("widget" in kind for output in outputs for kind in output.get("data", {}))
+
+
+def test_every_explorer_showed_live_what_the_page_shows_for_every_choice(executed, chapter):
+    compared = executed.metadata["semhub"]["explorers"]
+    assert len(compared) >= (3 if chapter.endswith("languages") else 1)
+    html = "".join(o.get("data", {}).get("text/html", "") for cell in executed.cells for o in cell.get("outputs", []))
+    for figure in BeautifulSoup(html, "html.parser").select("figure.semhub-explorer"):
+        params = json.loads(figure.find("script", type="application/json").string)["params"]
+        binds = [param["bind"] for param in params if "bind" in param]
+        choices = [len(b["options"]) if "options" in b else (b["max"] - b["min"]) / b["step"] + 1 for b in binds]
+        assert compared.pop(figure["id"].removeprefix("explore-")) == sum(choices)
+    assert compared == {}
 
 
 def test_a_chapter_has_the_parts_that_every_chapter_has(chapter):

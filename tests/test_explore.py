@@ -156,7 +156,8 @@ def test_a_control_that_is_moved_calls_the_function_again(llama):
     language, layer = live.children[:2]
     layer.value = 3
     language.value = "swa"
-    assert seen == [("es", 0), ("es", 3), ("swa", 3)]
+    # ipywidgets 7, which Colab ships, makes the first call only when the controls are shown.
+    assert [call for call in seen if call != ("es", 0)] == [("es", 3), ("swa", 3)]
     assert live.result == "swa 3"
 
 

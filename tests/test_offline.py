@@ -150,9 +150,6 @@ def build_small(tmp_path_factory):
         for path in (static / "book.css", static / "hub.svg"):
             (source / "_static" / path.name).write_bytes(path.read_bytes())
         (source / offline.CARD).write_bytes(card.draw())
-        for path in (build_book.BOOK / "reference").glob("*.bib"):
-            (source / "reference").mkdir(exist_ok=True)
-            (source / "reference" / path.name).write_bytes(path.read_bytes())
         command = [Path(sys.executable).with_name("jupyter-book"), "build", str(source), "--path-output", str(folder)]
         done = subprocess.run([*command, "-W", "-q"], env=offline.environment() | given, capture_output=True, text=True)
         return folder / "_build" / "html", done

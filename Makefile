@@ -4,6 +4,7 @@
 # PYTHON       the interpreter to build with, 3.11 or newer (default python3)
 # TORCH_INDEX  a package index with CPU builds of torch: spares a machine without a GPU the CUDA build
 # REMOTE       where `make publish` pushes the site (default origin)
+# URL          for `make address`, the address of the repository
 # PORT         where `make serve` listens on this machine (default 8000)
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help book test serve lab bench print release publish links clean
+.PHONY: help book test serve lab bench print release publish links address colab lower clean
 
 help:
 	@echo "make book    execute every chapter and build the site into _build/html"
@@ -26,6 +27,9 @@ help:
 	@echo "make release put the site, the executed chapters and their results into _build/semantic-hub-VERSION.zip"
 	@echo "make publish build, and push the site to the branch gh-pages of REMOTE (default origin)"
 	@echo "make links   ask every address outside whether it still answers"
+	@echo "make address URL=...  write the repository's address to where it is needed"
+	@echo "make colab   run each chapter alone on the versions that Colab ships"
+	@echo "make lower   run the module's tests on the lower bounds of requirements.txt"
 	@echo "make clean   remove what was built (not .venv, not the converted model)"
 
 $(READY): requirements.txt constraints.txt pyproject.toml
@@ -60,6 +64,7 @@ lab: $(READY)
 
 bench: .venv/.bench
 	@$(BIN)/python benchmarks/core.py
+	@$(BIN)/python benchmarks/page.py
 
 print: $(READY)
 	@$(BIN)/python tools/print_book.py
@@ -72,6 +77,15 @@ publish: $(READY)
 
 links: book
 	@PYTHONPATH=tools $(BIN)/jupyter-book build _build/site --path-output _build/links --builder linkcheck -q
+
+address: $(READY)
+	@$(BIN)/python tools/address.py $(URL)
+
+colab: $(READY)
+	@$(BIN)/python tools/colab_check.py
+
+lower: $(READY)
+	@$(BIN)/python tools/lower_bounds.py
 
 clean:
 	rm -rf _build

@@ -1,7 +1,8 @@
 """The thin module under The Semantic Hub: load a model, read its residual stream, change it, keep what was found."""
 
 from semhub_utils import data, results, theme
-from semhub_utils.explore import live
+from semhub_utils.explore import Explorer, explore
+from semhub_utils.hardware import chosen
 from semhub_utils.hooks import edit, record
 from semhub_utils.language_model import LanguageModel, ModelSpec
 from semhub_utils.lens import logit_lens, top_tokens
@@ -16,17 +17,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "REGISTRY",
+    "Explorer",
     "LanguageModel",
     "ModelSpec",
     "bootstrap",
+    "chosen",
     "data",
     "edit",
+    "explore",
     "hidden_states",
     "holm",
     "interval",
     "item_scores",
     "language_mass",
-    "live",
     "load",
     "logit_lens",
     "nearest",

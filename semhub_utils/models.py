@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from semhub_utils import embedded
+from semhub_utils import embedded, hardware
 from semhub_utils.language_model import LanguageModel, ModelSpec
 
 REGISTRY: dict[str, ModelSpec] = {
@@ -39,7 +39,8 @@ def load(
     """Load a model and its tokenizer: by default the embedded one, without a network.
 
     Args:
-        model: a name in `REGISTRY`, any hub id that transformers can load as a causal language model, or a folder.
+        model: a name in `REGISTRY`, any hub id that transformers can load as a causal language model, or a folder;
+            "auto" is what `chosen()` says of this machine.
         quantize: "4bit" or "8bit" (bitsandbytes; needs a GPU).
         device: "cpu", "cuda" or "cuda:1"; by default the GPUs there are, else the CPU.
         revision: a hub commit, branch or tag, in place of the registry's.
@@ -54,6 +55,9 @@ def load(
     """
     if quantize not in (None, "4bit", "8bit"):
         raise ValueError(f"quantize is {quantize!r}: give '4bit', '8bit' or None")
+    if model == "auto":
+        choice = hardware.chosen(device)
+        model, quantize = choice.model, quantize or choice.quantize
     device = _device(device, quantize)
     spec = _find(model)
     if spec.source.startswith("package:"):

@@ -7,14 +7,19 @@ committed before the run that judges it.
 import json
 import math
 import os
+import platform
 import sys
 import time
 import tomllib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
+import torch
+import transformers
 from IPython.display import Markdown, display
 from pandas.io.formats.style import Styler
 
@@ -82,6 +87,7 @@ class Chapter:
         self.claims = claims(chapter)
         self.results: list[dict] = []
         self._model, self._revision = lm.spec.name, lm.spec.revision
+        self._run = this_run(lm)
 
     def claim(self, name: str, *, value: float, low: float, high: float, n: int, null: float | None) -> bool:
         """Record what was measured for one claim, and say whether it held.
@@ -129,7 +135,7 @@ class Chapter:
         return rows.style.hide(axis="index").format(escape="html")  # a frame would cut the statements
 
     def save(self) -> Path:
-        """Write the results, with the time and memory that the process took, and return the file.
+        """Write the results, with `this_run` and the time and memory that the process took, and return the file.
 
         Raises:
             ValueError: if a claim of the chapter was not recorded.
@@ -137,10 +143,26 @@ class Chapter:
         missing = [name for name in self.claims if name not in {r["name"] for r in self.results}]
         if missing:
             raise ValueError(f"{self.chapter} claims {', '.join(missing)} and this run did not measure it")
-        cost = {"seconds": round(time.time() - psutil.Process().create_time(), 1), "peak_mb": _peak_mb()}
+        seconds = round(time.time() - psutil.Process().create_time(), 1)
+        about = {"seconds": seconds, "peak_mb": _peak_mb()} | self._run
         path = folder() / f"{self.chapter}.json"
-        cache.write_text(path, json.dumps([r | cost for r in self.results], indent=1, ensure_ascii=False) + "\n")
+        cache.write_text(path, json.dumps([r | about for r in self.results], indent=1, ensure_ascii=False) + "\n")
         return path
+
+
+def this_run(lm: LanguageModel) -> dict:
+    """When, on what machine and with which versions the numbers of this run are made.
+
+    Returns:
+        `date` (UTC, such as "2026-01-31T12:00:00Z"), `machine` in words, without its name in a network, and
+        `versions` of Python and of the packages that decide a number.
+    """
+    packages = {"torch": torch, "transformers": transformers, "numpy": np}
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "machine": _machine(lm.device),
+        "versions": {"Python": platform.python_version()} | {k: str(m.__version__) for k, m in packages.items()},
+    }
 
 
 def as_text(result: dict) -> dict[str, str]:
@@ -199,6 +221,16 @@ def _claims_text() -> str:
     places = [*([root / "book"] if root else []), package, package.parent / "book"]
     source = next(place / "claims.toml" for place in places if (place / "claims.toml").is_file())
     return source.read_text(encoding="utf-8")
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.device_count()} GPU, {torch.cuda.get_device_name(device)}"
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    # Of Linux only this file has the name; where it has none, as on ARM, the architecture must do.
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{cores} CPU cores, {next(iter(names), platform.machine())}"
 
 
 def _peak_mb() -> int:

@@ -1,13 +1,15 @@
 """How the book's figures look: one palette that the colour-blind can read, and one place that sets it."""
 
 import html
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
 
 import altair as alt
 import matplotlib as mpl
 import pandas as pd
 from cycler import cycler
-from pandas.io.formats.style import Styler
 
 # Okabe and Ito (2008), the order changed so that the first few differ most in lightness too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
@@ -40,7 +42,39 @@ def use() -> None:
     alt.theme.enable("semhub")
 
 
-def lens_table(top: pd.DataFrame, caption: str, columns: Sequence[str] | None = None) -> Styler:
+@dataclass(frozen=True)
+class Table:
+    """Text in cells, shaded where a cell has a probability, which shows on hover.
+
+    Attributes:
+        cells: what stands in each cell, as text; its index and columns are the headers.
+        prob: a probability for each cell, or None.
+        caption: the sentence above.
+    """
+
+    cells: pd.DataFrame
+    prob: pd.DataFrame | None = None
+    caption: str = ""
+
+    def to_html(self, style: bool = True) -> str:
+        """The table as HTML, everything in it escaped, so that `<b>` is text; `style=False` leaves out the shades."""
+        corner = " / ".join(str(name) for name in (self.cells.index.name, self.cells.columns.name) if name)
+        heads = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in self.cells.columns)
+        probs = repeat(repeat(None)) if self.prob is None else self.prob.to_numpy(float)
+        rows = "".join(
+            f'<tr><th scope="row">{html.escape(str(name))}</th>{"".join(map(_cell, texts, shades))}</tr>'
+            for name, texts, shades in zip(self.cells.index, self.cells.to_numpy(), probs, strict=False)
+        )
+        return (
+            f'{SHADES if style and self.prob is not None else ""}<table class="semhub-table">'
+            f"<caption>{html.escape(self.caption)}</caption>"
+            f"<thead><tr><td>{html.escape(corner)}</td>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        )
+
+    _repr_html_ = to_html
+
+
+def lens_table(top: pd.DataFrame, caption: str, columns: Sequence[str] | None = None) -> Table:
     """A lens as a table: the top token of each layer and position in its cell, shaded by its probability.
 
     Args:
@@ -49,15 +83,35 @@ def lens_table(top: pd.DataFrame, caption: str, columns: Sequence[str] | None = 
         columns: what to write above the columns, such as the prompt's tokens; by default the positions.
 
     Returns:
-        A pandas Styler; the last block is on top. Tokens and columns are escaped, so that `<b>` is text.
+        A table with the last block on top; the probability of a token shows on hover.
     """
     best = top[top["rank"] == 0]
     both = best.pivot(index="layer", columns="position", values=["token", "prob"]).sort_index(ascending=False)
-    tokens, prob = both["token"], both["prob"].astype(float)
-    style = tokens.style.format(visible_spaces, escape="html").set_caption(html.escape(caption))
+    cells, prob = both["token"].map(visible_spaces), both["prob"].astype(float)
     if columns is not None:
-        style = style.relabel_index([html.escape(visible_spaces(name)) for name in columns], axis="columns")
-    return style.apply(lambda _: prob.map(_shade), axis=None)
+        cells = cells.set_axis([visible_spaces(name) for name in columns], axis="columns")
+    return Table(cells.rename_axis(columns=None), prob, caption)
+
+
+def curve(frame: pd.DataFrame, title: str) -> alt.LayerChart:
+    """A line with its interval and its null, as a chart for `explore`.
+
+    Args:
+        frame: what stands on the x axis, the value, and `low`, `high` and `null`, in this order, a row for each point.
+        title: the finding.
+    """
+    x, y = list(frame)[:2]
+    both, key = [y, "null"], alt.Legend(title=None, symbolType="stroke")
+    base = alt.Chart().encode(x=alt.X(x, type="ordinal"))
+    band = base.mark_area(opacity=0.2, color=COLOURS[0]).encode(y=alt.Y("low:Q", title=y), y2="high:Q")
+    lines: alt.Chart = base.transform_fold(both, as_=["line", "height"]).mark_line(point=alt.OverlayMarkDef(size=20))
+    lines = lines.encode(
+        y="height:Q",
+        color=alt.Color("line:N", scale=alt.Scale(domain=both, range=[COLOURS[0], GREY]), legend=key),
+        strokeDash=alt.StrokeDash("line:N", scale=alt.Scale(domain=both, range=[[1, 0], [5, 4]]), legend=key),
+        tooltip=[x, *(alt.Tooltip(name, type="quantitative", format=".2f") for name in list(frame)[1:])],
+    )
+    return alt.LayerChart(layer=[band, lines], data=frame, title=title)
 
 
 def visible_spaces(token: str) -> str:
@@ -66,11 +120,25 @@ def visible_spaces(token: str) -> str:
     return (before + token.lstrip()).replace("\n", "⏎").replace("\t", "⇥")
 
 
-def _shade(prob: float) -> str:
+def _cell(text: object, prob: float | None) -> str:
+    if prob is None or math.isnan(prob):
+        return f"<td>{html.escape(str(text))}</td>"
+    return f'<td class=s{_step(prob)} title="{prob:.2g}">{html.escape(str(text))}</td>'
+
+
+def _step(prob: float) -> int:
+    return round(_STEPS * min(1.0, float(prob)) ** 0.5)  # the root, since most probabilities are small
+
+
+def _shade(step: int) -> str:
     # White to the palette's blue; the ink is set with it, since the page around may be dark.
-    part = min(1.0, float(prob) ** 0.5)
-    red, green, blue = (round(255 + (c - 255) * part) for c in (0, 114, 178))
-    return f"background-color: rgb({red}, {green}, {blue}); color: {'white' if part > 0.93 else 'black'}"
+    red, green, blue = (round(255 + (c - 255) * step / _STEPS) for c in (0, 114, 178))
+    return f"background-color: rgb({red}, {green}, {blue}); color: {'white' if step > 0.93 * _STEPS else 'black'}"
+
+
+_STEPS = 15
+# Classes and not styles in the cells: an explorer has thousands of them.
+SHADES = "<style>" + "".join(f".semhub-table .s{step} {{{_shade(step)}}}" for step in range(_STEPS + 1)) + "</style>"
 
 
 @alt.theme.register("semhub", enable=False)
@@ -79,8 +147,11 @@ def _altair() -> alt.theme.ThemeConfig:
         config={
             "range": {"category": COLOURS},
             "background": "white",
-            "view": {"strokeWidth": 0},
-            "axis": {"gridColor": "#e6e6e6", "labelFontSize": 11, "titleFontSize": 12},
+            "axis": {"gridColor": "#e6e6e6", "labelFontSize": 12, "titleFontSize": 12},
+            "axisXDiscrete": {"labelAngle": 0, "labelOverlap": "greedy", "labelSeparation": 4},
+            # Above the chart, where a phone has room for it.
+            "legend": {"orient": "top", "columns": 3, "labelFontSize": 12, "titleFontSize": 12, "symbolStrokeWidth": 2},
             "title": {"anchor": "start", "fontSize": 14},
+            "view": {"continuousHeight": 260, "discreteHeight": 260, "strokeWidth": 0},
         }
     )

@@ -179,3 +179,10 @@ def untyped():
         return function
 
     return unwrap
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line why the tests in a browser were left out."""
+    reasons = {report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])}
+    for reason in sorted(reason for reason in reasons if "Chromium" in reason):
+        terminalreporter.write_line(reason.removeprefix("Skipped: "))

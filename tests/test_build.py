@@ -6,7 +6,6 @@ import nbformat
 import pytest
 
 import build_book
-from semhub_utils import results
 
 
 @pytest.fixture
@@ -109,17 +108,6 @@ def test_an_unknown_chapter_is_named_with_those_there_are(book, monkeypatch, cap
     with pytest.raises(SystemExit):
         build_book.main()
     assert "no chapter is called 'part/two'; there are part/one" in capsys.readouterr().err
-
-
-def test_the_status_page_shows_effect_interval_and_outcome(book, monkeypatch):
-    write_chapter(book, RESULT)
-    claim = {"id": "a", "chapter": "part/one", "statement": "A beats B", "measure": "m", "layer_rule": "r"}
-    monkeypatch.setattr(results, "claims", lambda _: {"a": results.Claim(**claim, expected="open", above=0.0)})
-    row = {"name": "a", "statement": "A beats B", "value": 0.251, "low": 0.1, "high": 0.4, "n": 9, "null": None}
-    found = [row | {"model": "m", "revision": "r", "held": True, "seconds": 12.3, "peak_mb": 2048}]
-    monkeypatch.setattr(results, "read", lambda _: found)
-    assert "| A beats B | 0.25 | 0.10 to 0.40 | 9 | none | open | yes |" in build_book.status()
-    assert "run on m in 12 s with a peak of 2.0 GB" in build_book.status()
 
 
 def test_a_run_with_parameters_leaves_the_books_own_copy_and_results_alone(book):

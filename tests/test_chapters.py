@@ -6,6 +6,7 @@ import tomllib
 import nbformat
 import papermill
 import pytest
+from bs4 import BeautifulSoup
 
 import build_book
 from semhub_utils import results
@@ -46,6 +47,7 @@ def test_a_chapter_runs_and_its_claims_come_out_as_expected(executed, chapter, m
         assert result["n"] > 0
         assert result["seconds"] > 0
         assert result["peak_mb"] > 100
+        assert {"date", "machine", "versions"} <= set(result)
 
 
 @pytest.mark.parametrize("parameters", [{"seed": 1}, {"subset": "others"}], ids=str)
@@ -59,6 +61,18 @@ def test_a_chapter_writes_nothing_to_stderr_and_no_widget(executed):
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     assert [o.text for o in outputs if o.output_type == "stream" and o.name == "stderr"] == []
     assert not any("widget" in kind for output in outputs for kind in output.get("data", {}))
+
+
+def test_every_explorer_showed_live_what_the_page_shows_for_every_choice(executed, chapter):
+    compared = executed.metadata["semhub"]["explorers"]
+    assert len(compared) >= (3 if chapter.endswith("languages") else 1)
+    html = "".join(o.get("data", {}).get("text/html", "") for cell in executed.cells for o in cell.get("outputs", []))
+    for figure in BeautifulSoup(html, "html.parser").select("figure.semhub-explorer"):
+        params = json.loads(figure.find("script", type="application/json").string)["params"]
+        binds = [param["bind"] for param in params if "bind" in param]
+        choices = [len(b["options"]) if "options" in b else (b["max"] - b["min"]) / b["step"] + 1 for b in binds]
+        assert compared.pop(figure["id"].removeprefix("explore-")) == sum(choices)
+    assert compared == {}
 
 
 def test_a_chapter_has_the_parts_that_every_chapter_has(chapter):
@@ -93,3 +107,13 @@ def test_every_figure_has_alt_text(executed):
     for cell in executed.cells:
         if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
             assert len(cell.metadata["mystnb"]["image"]["alt"]) > 40, cell.id
+
+
+def test_every_figure_comes_after_a_sentence_that_says_what_to_see(chapter):
+    before = ""
+    for cell in nbformat.read(build_book.BOOK / f"{chapter}.ipynb", as_version=4).cells:
+        if cell.cell_type == "markdown":
+            before = cell.source
+        # An explorer brings its own sentence.
+        elif "mystnb" in cell.metadata and "sh.live(" not in cell.source and "sh.explore(" not in cell.source:
+            assert "What to see: " in before, cell.id

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -103,7 +104,7 @@ def test_other_bytes_are_an_error_that_names_both_hashes_and_leaves_no_file(part
 def test_a_damaged_package_is_never_parsed_and_leaves_no_entry(parts, tmp_path, monkeypatch):
     monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(embedded, "chunks", lambda: parts)
-    for parser in ("AutoTokenizer", "AutoModelForCausalLM"):
+    for parser in ("GGUFReader", "AutoModelForCausalLM"):
         monkeypatch.setattr(embedded, parser, None)
     with pytest.raises(ValueError, match=embedded.SHA256):
         embedded.path()
@@ -152,9 +153,29 @@ def test_text_surprises_the_model_as_little_as_it_should(embedded_lm, text, limi
     assert 1 < perplexity < limit
 
 
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("法国的首都是", ["<bos>", "法国", "的首", "都是"]),
+        ("The capital  of", ["<bos>", "The", "▁capital", "▁▁", "of"]),
+        ("a<eos>\n\tb", ["<bos>", "a", "<eos>", "\n", "\t", "b"]),
+        ("<unused7>\ufdd0", ["<bos>", "<unused7>", "<0xEF>", "<0xB7>", "<0x90>"]),
+    ],
+)
+def test_a_text_is_cut_as_gemma_cuts_it_with_every_version_of_transformers(embedded_lm, text, pieces):
+    assert embedded_lm.tokenizer.convert_ids_to_tokens(embedded_lm.token_ids(text)[0]) == pieces
+
+
 @pytest.fixture(scope="module")
-def tokenizers(embedded_lm, embedded_folder):
-    return embedded_lm.tokenizer, AutoTokenizer.from_pretrained(embedded_folder)
+def tokenizers(embedded_lm, tmp_path_factory):
+    """Ours, and what transformers itself reads out of the file."""
+    if int(transformers.__version__.split(".")[0]) < 5 or int(transformers.__version__.split(".")[1]) < 23:
+        pytest.skip("before 5.23 transformers reads other tokens out of this file")
+    folder = tmp_path_factory.mktemp("gguf")
+    embedded.assemble(folder / "weights.gguf", embedded.chunks())
+    theirs = AutoTokenizer.from_pretrained(folder, gguf_file="weights.gguf")
+    (folder / "weights.gguf").unlink()
+    return embedded_lm.tokenizer, theirs
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))

@@ -1,6 +1,10 @@
 import json
 import math
+import platform
+import re
+import sys
 import tomllib
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -54,6 +58,7 @@ expected = "holds"
 """
 TABLE = ("claim", "effect", "95% interval", "n", "control", "held")
 KEYS = {"name", "statement", "value", "low", "high", "n", "null", "model", "revision", "held", "seconds", "peak_mb"}
+KEYS |= {"date", "machine", "versions"}
 
 
 @pytest.fixture
@@ -144,6 +149,26 @@ def test_what_a_chapter_saved_is_read_back(book, llama):
     assert (first["model"], first["revision"]) == (llama.spec.name, llama.spec.revision)
     assert [r["held"] for r in read] == [True, False, True]
     assert all(r["seconds"] > 0 and r["peak_mb"] > 100 for r in read)
+
+
+def test_a_result_says_when_where_and_with_what_it_was_made(book, llama):
+    before = datetime.now(UTC).replace(microsecond=0)
+    measure(Chapter("part/one", llama)).save()
+    for result in results.read("part/one"):
+        assert before <= datetime.fromisoformat(result["date"]) <= datetime.now(UTC)
+        assert result["date"].endswith("Z")
+        assert result["versions"]["torch"] == torch.__version__
+        assert result["versions"]["Python"] == ".".join(map(str, sys.version_info[:3]))
+        assert set(result["versions"]) == {"Python", "torch", "transformers", "numpy"}
+        assert re.match(r"[1-9]\d* CPU cores, \w", result["machine"])
+        assert platform.node() not in result["machine"]
+
+
+def test_on_a_gpu_the_machine_is_named_by_it(llama, monkeypatch):
+    monkeypatch.setattr(type(llama), "device", torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Tesla T4 {device.index}")
+    assert results.this_run(llama)["machine"] == "2 GPU, Tesla T4 0"
 
 
 def test_the_file_is_plain_json_in_utf8(book, llama):

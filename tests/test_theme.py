@@ -101,7 +101,7 @@ def test_a_lens_table_of_a_model_shows_what_top_tokens_says(llama):
 
 def test_a_more_likely_token_is_shaded_darker_and_its_ink_reads():
     probs = [0.0, 0.01, 0.1, 0.5, 1.0]
-    backgrounds = [tuple(map(int, re.findall(r"\d+", theme._shade(p))[:3])) for p in probs]
+    backgrounds = [tuple(map(int, re.findall(r"\d+", theme._shade(theme._step(p)))[:3])) for p in probs]
     assert backgrounds[0] == (255, 255, 255)
     assert backgrounds[-1] == rgb(theme.COLOURS[0])
     shades = [luminance(b) for b in backgrounds]
@@ -112,7 +112,7 @@ def test_a_more_likely_token_is_shaded_darker_and_its_ink_reads():
 @settings(deadline=None, max_examples=200)
 @given(prob=st.floats(0, 1))
 def test_the_ink_of_a_lens_table_reads_on_every_shade(prob):
-    css = theme._shade(prob)
+    css = theme._shade(theme._step(prob))
     background = tuple(map(int, re.findall(r"\d+", css)[:3]))
     ink = {"white": (255, 255, 255), "black": (0, 0, 0)}[css.split("color: ")[-1]]
     assert contrast(background, ink) >= 4.5, css

@@ -9,6 +9,7 @@ A chapter runs once, in its own process. Its executed copy is what the tests jud
 import argparse
 import base64
 import filecmp
+import json
 import os
 import re
 import shutil
@@ -25,9 +26,13 @@ import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+import address
+import bibliography
 import card
 import offline
-from semhub_utils import cache, embedded, results
+import status_page
+import vega
+from semhub_utils import cache, embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
@@ -43,7 +48,16 @@ _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "OMP_WAIT_POLICY": "PASSIVE",
     "SEMHUB_WIDGETS": "0",
+    "SEMHUB_MODEL": "gemma-3-270m",  # a GPU must not change the book
 }
+
+
+# Runs last in each chapter and is not kept: the live controls must show what the page shows.
+_CHECK = """
+import json
+made = [value for value in list(Out.values()) if isinstance(value, sh.Explorer)]
+print("explorers:" + json.dumps({one.name: one.verify() for one in made}))
+"""
 
 
 class ChapterError(Exception):
@@ -94,7 +108,7 @@ def execute(chapter: str, **parameters: object) -> Path:
     try:
         with _environment(results_folder(**parameters)):
             papermill.execute_notebook(
-                BOOK / f"{chapter}.ipynb",
+                _with_check(chapter),
                 running,
                 parameters,
                 kernel_name="python3",
@@ -104,7 +118,7 @@ def execute(chapter: str, **parameters: object) -> Path:
             )
     except PapermillExecutionError as error:
         # papermill puts cells of its own before the failing one in its copy; the source has the index right.
-        cell = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells[error.cell_index]
+        cell = _with_check(chapter).cells[error.cell_index]
         raise ChapterError(
             f"{chapter}, cell {error.cell_index} ({cell.get('id', 'no id')}): {error.ename}: {error.evalue}\n"
             f"The copy up to there is {running.relative_to(ROOT)}."
@@ -112,12 +126,27 @@ def execute(chapter: str, **parameters: object) -> Path:
     except (CellTimeoutError, DeadKernelError) as error:
         raise ChapterError(f"{chapter}: {error}") from error
     notebook = nbformat.read(running, as_version=4)
+    explorers = _explorers(notebook.cells.pop())
+    notebook.metadata.pop("widgets", None)  # the state of the controls that the check has turned
     seconds = round(time.time() - start, 1)
     notebook.metadata.semhub = {"key": key, "seconds": seconds, "results": _results_key(chapter, parameters)}
+    notebook.metadata.semhub["explorers"] = explorers
     cache.write_text(target, nbformat.writes(notebook))
     running.unlink()
     print(f"ran {name} in {seconds} s", flush=True)
     return target
+
+
+def _with_check(chapter: str) -> nbformat.NotebookNode:
+    notebook = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(_CHECK, id="check-explorers"))
+    return notebook
+
+
+def _explorers(check: nbformat.NotebookNode) -> dict[str, int]:
+    """By name, how many states of each explorer were the same live and on the page."""
+    printed = "".join(output.get("text", "") for output in check.outputs)
+    return json.loads(printed.rpartition("explorers:")[2])
 
 
 def results_folder(**parameters: object) -> Path:
@@ -157,15 +186,22 @@ def stage() -> None:
     fresh = BUILD / "site.new"
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(BOOK, fresh, ignore=shutil.ignore_patterns("*.ipynb", "claims.toml", ".ipynb_checkpoints"))
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, fresh / name)
+    shutil.copy(ROOT / "_toc.yml", fresh / "_toc.yml")
+    (fresh / "_config.yml").write_text(config(), encoding="utf-8")
     for chapter in chapters():
         notebook = nbformat.read(EXECUTED / f"{chapter}.ipynb", as_version=4)
         notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
         for entry in (notebook, *notebook.cells):
             entry.metadata.pop("papermill", None)
+        _draw(notebook, fresh, chapter)
         nbformat.write(notebook, fresh / f"{chapter}.ipynb")
-    (fresh / "reference" / "status.md").write_text(status(), encoding="utf-8")
+    named, text = titles(), sources()
+    written = {
+        "status": status_page.status({chapter: named[chapter] for chapter in chapters()}),
+        "bibliography": bibliography.page(BOOK / "reference" / "references.bib", text, named),
+    }
+    for page, markdown in written.items():
+        (fresh / "reference" / f"{page}.md").write_text(markdown, encoding="utf-8")
     (fresh / FIGURE.relative_to(BOOK)).write_bytes(figure())
     (fresh / offline.CARD).write_bytes(card.draw())
     # Sphinx reads a page again when its time changes, so a file with the same bytes keeps the one that is there.
@@ -177,6 +213,21 @@ def stage() -> None:
     fresh.rename(STAGE)
 
 
+def _draw(notebook: nbformat.NotebookNode, folder: Path, chapter: str) -> None:
+    """Put a still picture into each explorer's chart."""
+    at = Path("_static", "explorers", *Path(chapter).parts)
+    root = "/".join([*[".."] * chapter.count("/"), at.as_posix()])
+    for output in (o for cell in notebook.cells for o in cell.get("outputs", []) if "text/html" in o.get("data", {})):
+        output.data["text/html"] = vega.with_pictures(output.data["text/html"], folder / at, root)
+
+
+def config() -> str:
+    """`_config.yml` as this build uses it: with buttons for Colab and Binder if the repository's address is set."""
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    settings.pop("repository", None)
+    return yaml.safe_dump(settings | address.launch(address.address()), allow_unicode=True, sort_keys=False)
+
+
 def figure() -> bytes:
     """The picture of the first page, out of this build's run of the first chapter (its cell tagged `first-page`)."""
     notebook = nbformat.read(EXECUTED / "foundations" / "the-hypothesis.ipynb", as_version=4)
@@ -184,31 +235,18 @@ def figure() -> bytes:
     return base64.b64decode(next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})))
 
 
-def status() -> str:
-    """The page of all claims and what this build found, as Markdown."""
-    lines = [
-        "# Status of every claim",
-        "",
-        "Each chapter fixes what it claims in `book/claims.toml` before the run that judges it. This page is written "
-        "by the build from what the chapters found in it. An effect is given with its 95% interval, the control beside "
-        "it is what chance or the comparison reaches, and *expected* is what the file foresaw on the embedded model.",
-        "",
-    ]
+def sources() -> dict[str, str]:
+    """The Markdown of each page, a chapter's cells in one; those that the build writes are left out."""
+    found = {page: (BOOK / f"{page}.md").read_text("utf-8") for page in pages() if (BOOK / f"{page}.md").is_file()}
     for chapter in chapters():
-        found, claims = results.read(chapter), results.claims(chapter)
-        title = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
-        lines += [f"## {title}", "", f"[The chapter](../{chapter}.ipynb), run on {found[0]['model']} ", ""]
-        lines[-2] += f"in {found[0]['seconds']:.0f} s with a peak of {found[0]['peak_mb'] / 1024:.1f} GB of memory."
-        lines += ["| claim | effect | interval | n | control | expected | held |", "|---|---|---|---|---|---|---|"]
-        lines += [_status_row(result, claims[result["name"]].expected) for result in found]
-        lines.append("")
-    return "\n".join(lines)
+        cells = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells
+        found[chapter] = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return {page: found[page] for page in pages() if page in found}
 
 
-def _status_row(result: dict, expected: str) -> str:
-    cells = results.as_text(result)
-    shown = [*list(cells.values())[:-1], expected, cells["held"]]
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in shown)} |"
+def titles() -> dict[str, str]:
+    """The heading of each page of `sources`."""
+    return {page: text.splitlines()[0].lstrip("# ") for page, text in sources().items()}
 
 
 def build_site() -> Path:
@@ -226,6 +264,8 @@ def build_site() -> Path:
         command = [str(program), "build", str(STAGE), "--path-output", str(ROOT), "-W", "-n", "--keep-going", "-q"]
         if subprocess.run(command, cwd=ROOT, env=offline.environment()).returncode:
             raise ChapterError("the site did not build: the warnings above are errors, each names its page and line")
+        # After the build, since Jupyter Book would load every script of the staging folder on every page.
+        vega.write_script(HTML / "_static" / "vega.js", BUILD)
         stamp.write_text(key)
     return HTML / "index.html"
 
@@ -248,6 +288,8 @@ def main() -> int:
         for chapter in named:
             execute(chapter)
         if not named:
+            if not address.launch(address.address()):
+                print("No page has buttons for Colab and Binder: no GitHub address is set (`make address URL=...`).")
             print(f"The book is at {build()}\nRead it with `make serve`, or open that file.")
     except ChapterError as error:
         print(f"\nNot built. {error}", file=sys.stderr)

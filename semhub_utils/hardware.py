@@ -1,0 +1,54 @@
+"""Which model the hardware takes, when a chapter is told `model = "auto"`."""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+
+import torch
+
+EMBEDDED, LARGE = "gemma-3-270m", "qwen2.5-7b"
+# qwen2.5-7b is 15.2 GB in bfloat16 and 5.5 GB in 4 bit; the rest is for states and logits over 152,000 tokens.
+_BFLOAT16_GB, _FOUR_BIT_GB = 20, 8
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model's name, how it is quantized, and the sentence that says why; it prints as the sentence."""
+
+    model: str
+    quantize: str | None
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def chosen(device: str | None = None) -> Choice:
+    """What `load("auto")` takes on this machine, or without its GPU if `device` is "cpu".
+
+    Without a CUDA GPU the embedded model; on a GPU of 20 GB or more qwen2.5-7b in bfloat16, which is ungated; on a
+    smaller one, such as Colab's T4, the same in 4 bit, for which bitsandbytes must be installed. Where the GPU has
+    less than 8 GB, or bitsandbytes is missing, the embedded model on the GPU. The environment variable SEMHUB_MODEL
+    names another one.
+    """
+    gpu, gigabytes = ("", 0.0) if device == "cpu" else _gpu()
+    found = f"GPU: {gpu}, {gigabytes:.0f} GB." if gpu else "No CUDA GPU was found."
+    if asked := os.environ.get("SEMHUB_MODEL"):
+        return Choice(asked, None, f'{found} model = "auto" is {asked} here, as SEMHUB_MODEL says.')
+    if not gpu:
+        return Choice(EMBEDDED, None, f'{found} model = "auto" is {EMBEDDED}, the embedded model, on the CPU.')
+    if gigabytes >= _BFLOAT16_GB:
+        return Choice(LARGE, None, f'{found} model = "auto" is {LARGE} in bfloat16.')
+    if gigabytes < _FOUR_BIT_GB:
+        return Choice(EMBEDDED, None, f'{found} model = "auto" is {EMBEDDED}, the embedded model: 7B does not fit.')
+    if importlib.util.find_spec("bitsandbytes") is None:
+        why = "`pip install bitsandbytes` makes room for a larger one"
+        return Choice(EMBEDDED, None, f'{found} model = "auto" is {EMBEDDED}, the embedded model; {why}.')
+    return Choice(LARGE, "4bit", f'{found} model = "auto" is {LARGE} in 4 bit.')
+
+
+def _gpu() -> tuple[str, float]:
+    if not torch.cuda.is_available():
+        return "", 0.0
+    first = torch.cuda.get_device_properties(0)
+    return first.name, first.total_memory / 1e9

@@ -1,0 +1,242 @@
+"""The built site in a real browser, with every host but this one out of reach."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+import build_book
+import print_book
+
+CHAPTERS = build_book.chapters()
+# Phone, and the desktop at 200% zoom: half the width at twice the density.
+NARROW = {"phone": {"width": 360, "height": 740}, "zoomed": {"width": 640, "height": 450}}
+
+
+@pytest.fixture(scope="module")
+def site():
+    """The address of the site, built now if it is not up to date and served on loopback."""
+    build_book.build()
+    with print_book.served(build_book.HTML) as address:
+        yield address.rstrip("/")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    try:
+        program = print_book.browser()
+    except print_book.PrintError:
+        reason = "There is no Chromium here, so the tests in a browser were left out (apt install chromium)"
+        pytest.fail(reason) if os.environ.get("SEMHUB_NEEDS_BROWSER") else pytest.skip(reason)
+    closed = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", closed])
+
+
+@pytest.fixture
+def tab(browser, site):
+    """Opens a page of the site; at the end of the test nothing may have gone wrong or left this machine."""
+    contexts, wrong = [], []
+
+    def open_page(path, **options):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith((site, "data:", "blob:")) else wrong.append(r.url))
+        page.goto(f"{site}/{path}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def explorers(page):
+    """Each explorer of a page, drawn, with what it carries."""
+    for figure in page.query_selector_all("figure.semhub-explorer"):
+        figure.scroll_into_view_if_needed()
+        page.wait_for_function("figure => figure.dataset.drawn === 'yes'", arg=figure)
+        yield figure, json.loads(figure.query_selector("script[type='application/json']").text_content())
+
+
+def states_to_visit(params):
+    """The default, and every choice of each control with the others at their defaults, as a list of states."""
+    default = {p["name"]: p["value"] for p in params}
+    yield default
+    for param in params:
+        bind = param["bind"]
+        choices = bind.get("options") or np.arange(bind["min"], bind["max"] + bind["step"] / 2, bind["step"]).tolist()
+        for choice in choices:
+            yield default | {param["name"]: choice}
+
+
+def set_controls(figure, params, state):
+    for param in params:
+        control = figure.query_selector(f"[name='{param['name']}']")
+        if param["bind"]["input"] == "select":
+            control.select_option(index=param["bind"]["options"].index(state[param["name"]]))
+        else:
+            control.evaluate(
+                "(c, v) => { c.value = v; c.dispatchEvent(new Event('input', { bubbles: true })); }",
+                state[param["name"]],
+            )
+
+
+# What a chart has drawn: the words of each mark for who listens, and where it stands.
+MARKS = """figure => [...figure.querySelectorAll("[aria-roledescription='point'], [aria-roledescription='rect mark'],"
+  + " [aria-roledescription='bar'], [aria-roledescription='line mark']")].map(mark => {
+    const box = mark.getBoundingClientRect();
+    return { kind: mark.getAttribute("aria-roledescription"), said: mark.getAttribute("aria-label"),
+             left: box.left, right: box.right, middle: box.top + box.height / 2, fill: getComputedStyle(mark).fill };
+})"""
+
+
+def said(mark):
+    pairs = [part.split(": ", 1) for part in mark["said"].split("; ")]
+    return dict(pairs)
+
+
+def number(text):
+    return float(text.replace("−", "-"))
+
+
+def expected(spec, state):
+    rows = [row for row in spec["data"]["values"] if all(row[name] == value for name, value in state.items())]
+    return [{name: row[name] for name in spec["usermeta"]["columns"]} for row in rows]
+
+
+def check_points(marks, rows):
+    """Each point says its row's value, and the higher the value the higher it stands, in proportion."""
+    x, y = list(rows[0])[:2]
+    value = {str(row[x]): row[y] for row in rows if row[y] is not None}
+    null = {str(row[x]): row["null"] for row in rows}
+    drawn = [said(mark) for mark in marks]
+    assert {one[x]: number(one["height"]) for one in drawn if one["line"] == y} == pytest.approx(value, abs=6e-4)
+    assert {one[x]: number(one["height"]) for one in drawn if one["line"] == "null"} == pytest.approx(null, abs=6e-4)
+    heights, places = [number(one["height"]) for one in drawn], [mark["middle"] for mark in marks]
+    slope, offset = np.polyfit(heights, places, 1)
+    assert slope < 0
+    np.testing.assert_allclose(np.polyval([slope, offset], heights), places, atol=1.0)
+
+
+def check_bars(marks, rows):
+    """Each bar says its row's value and is as long as it is large."""
+    label, value = rows[0]
+    drawn = {said(mark)[label]: number(said(mark)[value]) for mark in marks}
+    assert drawn == pytest.approx({row[label]: row[value] for row in rows}, rel=6e-3)
+    lengths = [(mark["right"] - mark["left"]) / number(said(mark)[value]) for mark in marks]
+    np.testing.assert_allclose(lengths, lengths[0], rtol=0.05, atol=30)
+
+
+def check_squares(marks, rows):
+    """Each square says its row's value, and a larger value is darker."""
+    down, across, value = rows[0]
+    drawn = {(said(mark)[down], said(mark)[across]): number(said(mark)[value]) for mark in marks}
+    assert drawn == pytest.approx({(row[down], row[across]): row[value] for row in rows}, abs=6e-4)
+    values = [number(said(mark)[value]) for mark in marks]
+    light = [sum(map(int, mark["fill"][4:-1].split(","))) for mark in marks]
+    order = np.argsort(values)
+    assert (np.diff(np.array(light)[order])[np.diff(np.array(values)[order]) > 0] <= 0).all()
+
+
+CHECKS = {"point": check_points, "bar": check_bars, "rect mark": check_squares}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_control_of_every_explorer_changes_what_is_drawn_to_the_values_in_the_data(tab, chapter):
+    page = tab(f"{chapter}.html")
+    seen = list(explorers(page))
+    assert seen, "a chapter without an explorer"
+    for figure, carried in seen:
+        params = [param for param in carried["params"] if "bind" in param]
+        drawings = set()
+        for state in states_to_visit(params):
+            set_controls(figure, params, state)
+            key = "|".join(str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in state.values())
+            if "data" not in carried:
+                template = figure.evaluate("(f, k) => f.querySelector(`template[data-state='${k}']`).innerHTML", key)
+                assert figure.query_selector(".semhub-text").inner_html() == template
+                drawings.add(template)
+                continue
+            page.wait_for_timeout(30)  # a frame or two
+            rows = expected(carried, state)
+            marks = figure.evaluate(MARKS)
+            for kind in {mark["kind"] for mark in marks} & CHECKS.keys():
+                CHECKS[kind]([mark for mark in marks if mark["kind"] == kind], rows)
+            assert figure.query_selector(".semhub-title").text_content() == carried["usermeta"]["titles"][key]
+            cells = figure.evaluate("f => [...f.querySelectorAll('.semhub-values tbody td')].map(c => c.textContent)")
+            numbers = sorted(float(cell) for cell in cells if cell and cell[-1].isdigit())
+            shown = sorted(v for row in rows for v in list(row.values())[1:] if isinstance(v, (int, float)))
+            np.testing.assert_allclose(numbers, shown, rtol=6e-3)
+            drawings.add(json.dumps(marks))
+        assert len(drawings) > 1
+
+
+def test_a_control_is_turned_with_the_keyboard_alone(tab):
+    page = tab("evidence/languages.html")
+    figure, carried = next(iter(explorers(page)))
+    slider = figure.query_selector("input[type=range]")
+    page.evaluate("document.activeElement?.blur()")
+    figure.query_selector("input").focus()
+    assert slider.evaluate("e => getComputedStyle(e).outlineStyle") != "none"
+    page.keyboard.press("Home")
+    page.wait_for_timeout(50)
+    first = figure.query_selector(".semhub-title").text_content()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(50)
+    name = carried["params"][0]["name"]
+    assert (slider.input_value(), figure.query_selector("output").text_content()) == ("1", "1")
+    assert carried["usermeta"]["titles"]["0"] == first != figure.query_selector(".semhub-title").text_content()
+    assert name in figure.query_selector(".semhub-values summary").text_content()
+
+
+def test_without_scripts_there_is_a_picture_with_its_words_and_the_values_as_text(browser, site):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site}/evidence/languages.html")
+    figures = page.query_selector_all("figure.semhub-explorer")
+    assert len(figures) >= 3
+    for figure in figures:
+        if image := figure.query_selector(".semhub-chart img"):
+            assert "At first:" in image.get_attribute("alt")
+            assert page.request.get(f"{site}/evidence/{image.get_attribute('src')}").ok
+        assert figure.query_selector_all("tbody td")
+    context.close()
+
+
+@pytest.mark.parametrize("path", build_book.pages())
+def test_no_page_reaches_out_or_fails_or_scrolls_sideways(tab, path):
+    for options in NARROW.values():
+        page = tab(f"{path}.html", viewport=options)
+        for _ in explorers(page):
+            pass
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= options["width"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", build_book.pages())
+def test_axe_finds_nothing_serious(tab, path, scheme):
+    page = tab(f"{path}.html", color_scheme=scheme)
+    for _ in explorers(page):
+        pass
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (one["id"], [node["html"][:120] for node in one["nodes"][:3]])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def test_the_search_finds_a_word_of_a_chapter_offline(tab):
+    page = tab("search.html?q=bootstrap")
+    page.wait_for_selector("#search-results li")
+    assert "foundations/measuring-similarity.html" in page.inner_html("#search-results")

@@ -1,0 +1,89 @@
+"""Which model a machine takes, and that load() takes it."""
+
+import importlib.util
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import semhub_utils as sh
+from semhub_utils import models
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with a GPU of so many GB, or none, and with or without bitsandbytes."""
+    monkeypatch.delenv("SEMHUB_MODEL", raising=False)
+
+    def build(gigabytes=None, bitsandbytes=True):
+        found = importlib.util.find_spec
+        spec = SimpleNamespace() if bitsandbytes else None
+        monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: spec if n == "bitsandbytes" else found(n, *a))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gigabytes is not None)
+        properties = SimpleNamespace(name="Tesla T4", total_memory=(gigabytes or 0) * 1e9)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "bitsandbytes", "model", "quantize"),
+    [
+        (None, True, "gemma-3-270m", None),
+        (15.8, True, "qwen2.5-7b", "4bit"),  # what a T4 reports
+        (15.8, False, "gemma-3-270m", None),
+        (4, True, "gemma-3-270m", None),
+        (23.7, False, "qwen2.5-7b", None),
+        (85, True, "qwen2.5-7b", None),
+    ],
+)
+def test_the_machine_chooses_the_model_and_says_so(machine, gigabytes, bitsandbytes, model, quantize):
+    machine(gigabytes, bitsandbytes)
+    choice = sh.chosen()
+    assert (choice.model, choice.quantize) == (model, quantize)
+    said = str(choice)
+    assert f'model = "auto" is {model}' in said
+    assert ("4 bit" in said) == (quantize == "4bit")
+    assert said.startswith("No CUDA GPU" if gigabytes is None else f"GPU: Tesla T4, {gigabytes:.0f} GB")
+    assert ("pip install bitsandbytes" in said) == (gigabytes == 15.8 and not bitsandbytes)
+
+
+def test_the_larger_model_is_one_of_the_book_and_needs_no_account(machine):
+    machine(85)
+    assert "gated" not in sh.REGISTRY[sh.chosen().model].licence
+
+
+def test_the_environment_names_another_model(machine, monkeypatch):
+    machine(85)
+    monkeypatch.setenv("SEMHUB_MODEL", "bloom-560m")
+    assert (sh.chosen().model, sh.chosen().quantize) == ("bloom-560m", None)
+    assert "bloom-560m here, as SEMHUB_MODEL says" in str(sh.chosen())
+
+
+def test_without_its_gpu_a_machine_takes_the_embedded_model(machine):
+    machine(85)
+    assert sh.chosen("cpu").model == "gemma-3-270m"
+
+
+def test_auto_loads_what_was_chosen(machine, monkeypatch, llama):
+    asked = {}
+
+    def weights(source, device, quantize, revision="main"):
+        asked.update(source=source, device=device, quantize=quantize)
+        return llama.model
+
+    monkeypatch.setattr(models, "_weights", weights)
+    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", lambda *_, **__: llama.tokenizer)
+    machine(15.8)
+    assert sh.load("auto").spec.name == "qwen2.5-7b"
+    assert asked == {"source": "Qwen/Qwen2.5-7B", "device": "auto", "quantize": "4bit"}
+    assert sh.load("auto", quantize="8bit").spec.name == "qwen2.5-7b"
+    assert asked["quantize"] == "8bit"
+    monkeypatch.setenv("SEMHUB_MODEL", "smollm2-135m")
+    assert sh.load("auto").spec.name == "smollm2-135m"
+    assert asked["quantize"] is None
+
+
+def test_auto_is_the_embedded_model_under_its_own_name_on_a_cpu(machine, embedded_folder):
+    machine(None)
+    assert sh.load("auto").spec is sh.REGISTRY["gemma-3-270m"]

@@ -19,4 +19,9 @@ document.addEventListener("DOMContentLoaded", () => {
   const mark = () => boxes.forEach((box) => (box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1));
   document.fonts.ready.then(mark);
   for (const event of ["load", "resize", "input", "change"]) window.addEventListener(event, () => setTimeout(mark));
+  // On a phone the theme forgets which button opened the contents.
+  for (const side of ["primary", "secondary"]) {
+    const button = document.querySelector(`.${side}-toggle`);
+    document.getElementById(`pst-${side}-sidebar-modal`)?.addEventListener("close", () => button?.focus());
+  }
 });

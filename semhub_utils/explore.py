@@ -15,7 +15,6 @@ from typing import Any
 
 import ipywidgets
 import numpy as np
-import pandas as pd
 from IPython.display import HTML, display
 from tqdm import tqdm
 
@@ -27,8 +26,22 @@ from semhub_utils.page import Result
 _SWITCH = "SEMHUB_WIDGETS"
 # What one explorer may add to a page, so that a phone on a poor line opens it.
 _ROWS, _BYTES = 5_000, 200_000
-# Names that a Vega view uses for itself.
-_RESERVED = {"autosize", "background", "cursor", "data", "datum", "event", "height", "item", "padding", "width"}
+# Names that Vega, or Python's own methods, use for themselves.
+_RESERVED = {
+    "autosize",
+    "background",
+    "cursor",
+    "data",
+    "datum",
+    "E",
+    "event",
+    "height",
+    "item",
+    "padding",
+    "PI",
+    "self",
+}
+_RESERVED |= {"width"}
 
 
 def explore(lm: LanguageModel, show: Callable[..., Result], see: str, /, **choices: Iterable) -> "Explorer":
@@ -44,7 +57,7 @@ def explore(lm: LanguageModel, show: Callable[..., Result], see: str, /, **choic
             arguments are the choice shown first; an argument without one starts at its first choice.
         see: one sentence that says what to see; it is the caption, and describes a chart to who cannot see it.
         choices: for each argument of `show` its values, or a dict from what the reader reads to the value. Numbers at
-            even steps become a slider, all else a list.
+            even steps become a slider, all else a list. A value may be anything, such as a steering vector.
 
     Raises:
         ValueError: for an argument without choices, a default that is not among them, or a name that Vega uses; and,
@@ -55,46 +68,69 @@ def explore(lm: LanguageModel, show: Callable[..., Result], see: str, /, **choic
 
 
 class Explorer:
-    """A function, the choices for its arguments, and what it gives for each: see `explore`."""
+    """A function, the choices for its arguments, and what it gives for each: see `explore`.
+
+    A state is a tuple of indexes into the choices, so that no two of them can be taken for one another.
+    """
 
     def __init__(self, lm: LanguageModel, show: Callable[..., Result], see: str, choices: Mapping[str, Iterable]):
         self.name = show.__name__.strip("_<>").replace("_", "-")
         self.show, self.see = show, see
-        self.choices = {name: _labelled(values) for name, values in choices.items()}
-        empty = [name for name, values in self.choices.items() if not values]
-        if empty or not self.choices:
+        pairs = {name: _labelled(values) for name, values in choices.items()}
+        empty = [name for name, labelled in pairs.items() if not labelled]
+        if empty or not pairs:
             raise ValueError(f"{self.name}: no choices for {', '.join(empty) or 'any argument'}: give at least one")
-        if taken := _RESERVED & self.choices.keys():
+        if taken := _RESERVED & pairs.keys():
             raise ValueError(f"{self.name}: Vega has its own {', '.join(sorted(taken))}: rename the argument")
-        self.default = {name: self._first(name) for name in self.choices}
+        self.labels = {name: [label for label, _ in labelled] for name, labelled in pairs.items()}
+        self.values = {name: [value for _, value in labelled] for name, labelled in pairs.items()}
+        for name, labels in self.labels.items():
+            if twice := sorted({str(label) for label in labels if labels.count(label) > 1}):
+                raise ValueError(f"{self.name}: two choices of {name} read {', '.join(twice)}: give a dict with labels")
+        self.default = tuple(self._first(name) for name in pairs)
         revision = lm.spec.revision
         short = revision if len(revision) < 24 else f"{revision[:19]}…"
         self._made = f'{html.escape(lm.spec.name)}, <span title="{html.escape(revision)}">{html.escape(short)}</span>'
-        self._sweep: dict[tuple, Result] = {}
+        self._sweep: dict[tuple[int, ...], Result] = {}
 
     def controls(self) -> dict[str, ipywidgets.Widget]:
         """A live control for each argument; a slider waits until it is let go, since a layer may take a second."""
-        return {name: _widget(name, labels, self.default[name]) for name, labels in self.choices.items()}
+        controls = {}
+        for (name, labels), first in zip(self.labels.items(), self.default, strict=True):
+            options: dict[str, Any] = {"options": [(str(label), i) for i, label in enumerate(labels)], "value": first}
+            if _even(labels):
+                controls[name] = ipywidgets.SelectionSlider(
+                    **options, description=_words(name), continuous_update=False
+                )
+            else:
+                controls[name] = ipywidgets.Dropdown(**options, description=_words(name))
+        return controls
 
     def live(self) -> ipywidgets.interactive:
         """The controls, and below them what `show` gives for where they stand."""
-        return ipywidgets.interactive(self.show, {"auto_display": True}, **self.controls())
 
-    def sweep(self) -> dict[tuple, Result]:
-        """What `show` gives for every combination of the choices, by their labels in the order of the controls."""
+        def turned(**indexes: int) -> object:
+            result = self._at(tuple(indexes[name] for name in self.labels))
+            return result if page.is_chart(result) else HTML(page.text(result, style=True))
+
+        return ipywidgets.interactive(turned, {"auto_display": True}, **self.controls())
+
+    def sweep(self) -> dict[tuple[int, ...], Result]:
+        """What `show` gives for every combination of the choices, by their indexes in the order of the controls."""
         if not self._sweep:
-            every = list(itertools.product(*self.choices.values()))
-            default = tuple(self.default.values())
-            self._check_rows(len(every), self._at(default))  # one call tells before thousands are made
-            self._sweep = {labels: self._at(labels) for labels in tqdm(every, desc=self.name, leave=False)}
+            every = list(itertools.product(*(range(len(labels)) for labels in self.labels.values())))
+            first = self._at(self.default)
+            self._check_rows(len(every), len(every) * _rows(first))  # one call tells before thousands are made
+            self._sweep = {at: self._at(at) for at in tqdm(every, desc=self.name, leave=False)}
+            self._check_rows(len(every), sum(map(_rows, self._sweep.values())))
         return self._sweep
 
     def page(self) -> str:
         """The explorer as HTML: its controls, the default state with its values as text, and all other states."""
         sweep = self.sweep()
         try:
-            chart = page.is_chart(sweep[tuple(self.default.values())])
-            body = page.chart(sweep, self._params(), self.see) if chart else page.texts(sweep, self._params())
+            draw = page.chart if page.is_chart(sweep[self.default]) else page.texts
+            body = draw(sweep, self.labels, self.default, self._params(), self.see)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from error
         if (size := len(body.encode())) > _BYTES:
@@ -119,16 +155,15 @@ class Explorer:
                 `show` then leans on something that changed in the notebook since.
         """
         controls, compared = self.controls(), 0
-        on_page = {page.key(labels): result for labels, result in self.sweep().items()}
-        for control in controls.values():
-            first = control.value
-            for _, value in control.options:
-                control.value = value
-                at = page.key(c.options[c.index][0] for c in controls.values())
-                if not _same(self.show(**{name: c.value for name, c in controls.items()}), on_page[at]):
-                    raise AssertionError(f"{self.name} shows something else live than on the page at {at}")
+        for control, first in zip(controls.values(), self.default, strict=True):
+            for index in range(len(control.options)):
+                control.index = index
+                at = tuple(one.value for one in controls.values())
+                if not page.same(self._at(at), self.sweep()[at]):
+                    chosen = ", ".join(f"{_words(name)} {one.label}" for name, one in controls.items())
+                    raise AssertionError(f"{self.name} shows something else live than on the page at {chosen}")
                 compared += 1
-            control.value = first
+            control.index = first
         return compared
 
     def _ipython_display_(self) -> None:
@@ -138,77 +173,81 @@ class Explorer:
         note = f"<p>{html.escape(self.see)} <small>Computed with {self._made}, as you turn.</small></p>"
         display(self.live(), HTML(note))
 
-    def _first(self, name: str) -> Any:
+    def _first(self, name: str) -> int:
         arguments = inspect.signature(self.show).parameters
         if name not in arguments:
             raise ValueError(f"{self.name} has no argument {name!r}: it has {', '.join(arguments)}")
-        given = arguments[name].default
-        labels = self.choices[name]
+        given, values = arguments[name].default, self.values[name]
         if given is inspect.Parameter.empty:
-            return next(iter(labels))
-        if not (found := [label for label, value in labels.items() if value == given]):
-            raise ValueError(f"{self.name}: the default {name}={given!r} is none of {list(labels.values())}")
+            return 0
+        # `==` of tensors is a tensor, so the very same object comes first.
+        found = [i for i, value in enumerate(values) if value is given] or [
+            i for i, v in enumerate(values) if v == given
+        ]
+        if not found:
+            raise ValueError(f"{self.name}: the default {name}={given!r} is none of {values}")
         return found[0]
 
-    def _at(self, labels: tuple) -> Result:
-        arguments = {name: self.choices[name][label] for name, label in zip(self.choices, labels, strict=True)}
+    def _at(self, at: tuple[int, ...]) -> Result:
+        arguments = {name: values[i] for (name, values), i in zip(self.values.items(), at, strict=True)}
         result = self.show(**arguments)
         if not isinstance(result, Result):
             kind = type(result).__name__
             raise TypeError(f"{self.name}: {arguments} gives a {kind}: return a chart of one panel, a table or a text")
         return result
 
-    def _check_rows(self, states: int, result: Result) -> None:
-        rows = len(page.frame_of(result)) if page.is_chart(result) else 1
-        if states * rows > _ROWS:
+    def _check_rows(self, states: int, rows: int) -> None:
+        if rows > _ROWS:
             raise ValueError(
-                f"{self.name}: {states} states of {rows} rows are {states * rows:,}, and a page carries at most "
-                f"{_ROWS:,}: {self._longest()}"
+                f"{self.name}: {states} states have {rows:,} rows, and a page carries at most {_ROWS:,}: "
+                f"{self._longest()}"
             )
 
     def _longest(self) -> str:
-        name = max(self.choices, key=lambda name: len(self.choices[name]))
-        return f"thin {name}, which has {len(self.choices[name])} choices"
+        name = max(self.labels, key=lambda name: len(self.labels[name]))
+        return f"thin {name}, which has {len(self.labels[name])} choices"
 
     def _params(self) -> list[dict]:
         """The controls as Vega-Lite writes them."""
         params = []
-        for name, labels in self.choices.items():
-            bind: dict[str, Any] = {"name": name.replace("_", " "), "input": "select", "options": list(labels)}
+        for (name, labels), first in zip(self.labels.items(), self.default, strict=True):
+            bind: dict[str, Any] = {"name": _words(name), "input": "select", "options": labels}
             if step := _even(labels):
-                bind = {"name": bind["name"], "input": "range", "min": min(labels), "max": max(labels), "step": step}
-            params.append({"name": name, "value": self.default[name], "bind": bind})
+                bind = {"name": _words(name), "input": "range", "min": labels[0], "max": labels[-1], "step": step}
+            params.append({"name": name, "value": labels[first], "bind": bind})
         return params
 
 
-def _labelled(values: Iterable) -> dict:
-    if isinstance(values, Mapping):
-        return dict(values)
-    listed = [values] if isinstance(values, str) else [v.item() if isinstance(v, np.generic) else v for v in values]
-    return {value if isinstance(value, Real) else str(value): value for value in listed}
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
-def _even(labels: Iterable) -> float | int:
+def _labelled(values: Iterable) -> list[tuple[Any, Any]]:
+    """Labels with their values; numbers at even steps in their order."""
+    if not isinstance(values, Mapping):
+        values = [(value, value) for value in ([values] if isinstance(values, str) else values)]
+    else:
+        values = list(values.items())
+    pairs = [(_label(label), value) for label, value in values]
+    return sorted(pairs, key=lambda pair: pair[0]) if _even([label for label, _ in pairs]) else pairs
+
+
+def _label(value: Any) -> Any:
+    """What a reader reads: a number to six digits, so that 0.1 + 0.2 is 0.3, and anything else as text."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return str(value)
+    short = float(f"{float(value):.6g}")
+    return int(short) if short.is_integer() else short
+
+
+def _even(labels: list) -> float | int:
     """The step between numbers that are evenly spaced, or 0."""
-    if not all(isinstance(label, Real) and not isinstance(label, bool) for label in labels):
+    if len(labels) < 3 or not all(isinstance(label, Real) for label in labels):
         return 0
     steps = np.diff(sorted(labels))
-    return steps[0].item() if len(steps) > 1 and np.allclose(steps, steps[0]) else 0
+    return _label(steps.mean()) if np.allclose(steps, steps[0], rtol=1e-3) else 0
 
 
-def _widget(name: str, labels: dict, first: Any) -> ipywidgets.Widget:
-    pairs = [(str(label), labels[label]) for label in (sorted(labels) if _even(labels) else labels)]
-    kind = ipywidgets.SelectionSlider if _even(labels) else ipywidgets.Dropdown
-    options = {"continuous_update": False} if _even(labels) else {}
-    return kind(options=pairs, value=labels[first], description=name.replace("_", " "), **options)
-
-
-def _same(one: Any, other: Any) -> bool:
-    if not page.is_chart(one):
-        return page.text(one) == page.text(other)
-    (spec, a, title), (other_spec, b, other_title) = page.split(one), page.split(other)
-    try:
-        pd.testing.assert_frame_equal(a, b, rtol=1e-4, atol=1e-6)
-    except AssertionError:
-        return False
-    return (spec, title) == (other_spec, other_title)
+def _rows(result: Result) -> int:
+    return len(page.frame_of(result)) if page.is_chart(result) else 1

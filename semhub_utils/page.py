@@ -3,8 +3,8 @@
 import html
 import json
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import altair as alt
 import numpy as np
@@ -12,17 +12,15 @@ import pandas as pd
 
 from semhub_utils.theme import SHADES, Table
 
-Result = alt.Chart | alt.LayerChart | Table | pd.DataFrame | str
+Result: TypeAlias = alt.Chart | alt.LayerChart | Table | pd.DataFrame | str
+# What was computed for each state, and for each choice what the reader chooses from.
+Sweep = dict[tuple[int, ...], Any]
+Labels = dict[str, list]
 
 
 def is_chart(result: Any) -> bool:
     """Whether a result is a chart and not a text or a table."""
     return isinstance(result, alt.TopLevelMixin)
-
-
-def key(labels: Iterable) -> str:
-    """A state as a text, as the script builds it from its controls."""
-    return "|".join(map(str, labels))
 
 
 def frame_of(chart: Any) -> pd.DataFrame:
@@ -45,68 +43,95 @@ def split(chart: Any) -> tuple[dict, pd.DataFrame, str]:
     if any("data" in layer for layer in spec.get("layer", [])):
         raise TypeError("a layer of the chart has data of its own: put all of it into one frame")
     title = spec.pop("title", "")
-    return spec, frame, title["text"] if isinstance(title, dict) else title
+    title = title["text"] if isinstance(title, dict) else title
+    return spec, frame, " ".join(title) if isinstance(title, list) else title
 
 
-def chart(sweep: Mapping[tuple, Any], params: list[dict], see: str) -> str:
+def chart(sweep: Sweep, labels: Labels, default: tuple[int, ...], params: list[dict], see: str) -> str:
     """A chart over a sweep: one Vega-Lite specification with a bound parameter for each choice, and its first state.
 
     Args:
-        sweep: a chart for each combination of labels.
-        params: the choices as Vega-Lite's parameters, in the order of the labels.
+        sweep: a chart for each state.
+        labels: what the reader chooses from, in the order of the indexes of a state.
+        default: the state shown first.
+        params: the choices as Vega-Lite's parameters.
         see: the sentence that describes the chart.
 
     Raises:
         TypeError: for charts that differ in more than data and title, or a column that is named as a choice.
     """
-    states = {labels: split(chart) for labels, chart in sweep.items()}
-    names, default = [p["name"] for p in params], tuple(p["value"] for p in params)
+    states = {at: split(chart) for at, chart in sweep.items()}
     spec, first, title = states[default]
-    if odd := [labels for labels, (other, _, _) in states.items() if other != spec]:
-        raise TypeError(f"at {odd[0]} more of the chart differs than its data and its title")
-    if taken := set(names) & set(first):
+    if odd := [at for at, (other, _, _) in states.items() if other != spec]:
+        at = ", ".join(str(labels[name][i]) for name, i in zip(labels, odd[0], strict=True))
+        raise TypeError(
+            f"at {at} more of the chart differs than its data and its title, or a column of the data has other types"
+        )
+    if taken := labels.keys() & set(first):
         raise TypeError(f"{', '.join(sorted(taken))} is a choice and a column of the data: rename the column")
-    frames = [frame.assign(**dict(zip(names, labels, strict=True))) for labels, (_, frame, _) in states.items()]
-    chosen = " && ".join(f"datum.{name} === {name}" for name in names)
+    rows = [
+        dict(zip(labels, (options[i] for options, i in zip(labels.values(), at, strict=True)), strict=True)) | row
+        for at, (_, frame, _) in states.items()
+        for row in _records(frame)
+    ]
+    chosen = " && ".join(f"datum.{name} === {name}" for name in labels)
+    titles = {_key(at): title for at, (_, _, title) in states.items()}
     spec = spec | {
-        "data": {"values": _records(pd.concat(frames))},
+        "data": {"values": rows},
         "params": [*params, *spec.get("params", [])],
         "transform": [{"filter": chosen}, *spec.get("transform", [])],
         "width": "container",
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "description": f"{see} At first: {words(params)}.",
-        "usermeta": {"columns": list(first), "titles": {key(k): title for k, (_, _, title) in states.items()}},
+        "description": f"{see} At first: {_state(params)}.",
+        "usermeta": {"choices": labels, "columns": list(first), "titles": titles},
     }
     alt.Chart.from_dict(spec)  # raises where it is no Vega-Lite
-    values = _crosstab(pd.DataFrame(_records(first), columns=list(first))).to_html()
+    values = _crosstab(pd.DataFrame(_records(first), columns=list(first), dtype=object)).to_html()
     return (
-        f'<p class="semhub-title">{html.escape(title)}</p><form class="semhub-controls"></form>'
+        f'<p class="semhub-title" role="status">{html.escape(title)}</p><form class="semhub-controls"></form>'
         f'<div class="semhub-chart"></div><details class="semhub-values"><summary>The values, at '
-        f"<span>{html.escape(words(params))}</span></summary>{values}</details>{_carried(spec)}"
+        f"<span>{html.escape(_state(params))}</span></summary>{values}</details>{_carried(spec)}"
     )
 
 
-def texts(sweep: Mapping[tuple, Any], params: list[dict]) -> str:
+def texts(sweep: Sweep, labels: Labels, default: tuple[int, ...], params: list[dict], _see: str) -> str:
     """Texts or tables over a sweep: all of them, of which the page shows the one that is chosen."""
-    states = {key(labels): text(result) for labels, result in sweep.items()}
-    templates = "".join(f'<template data-state="{html.escape(name)}">{one}</template>' for name, one in states.items())
-    first = states[key(p["value"] for p in params)]
+    states = {_key(at): text(result) for at, result in sweep.items()}
+    templates = "".join(f'<template data-state="{name}">{one}</template>' for name, one in states.items())
+    shaded = any(" class=s" in one for one in states.values())
     return (
-        f'{SHADES if "class=s" in first else ""}<form class="semhub-controls"></form>'
-        f'<p class="semhub-print">{html.escape(words(params))}</p>'
-        f'<div class="semhub-text" role="status">{first}</div>{templates}{_carried({"params": params})}'
+        f'{SHADES if shaded else ""}<form class="semhub-controls"></form>'
+        f'<p class="semhub-state" role="status">{html.escape(_state(params))}</p>'
+        f'<div class="semhub-text">{states[_key(default)]}</div>{templates}'
+        f"{_carried({'params': params, 'usermeta': {'choices': labels}})}"
     )
 
 
-def text(result: Table | pd.DataFrame | str) -> str:
+def text(result: Table | pd.DataFrame | str, style: bool = False) -> str:
     """A text or a table as HTML, everything in it escaped."""
     if isinstance(result, str):
         return f"<p>{html.escape(result)}</p>"
     table = result if isinstance(result, Table) else Table(result.map(_short))
-    return table.to_html(style=False)
+    return table.to_html(style=style)
 
 
-def words(params: list[dict]) -> str:
+def same(one: Result, other: Result) -> bool:
+    """Whether two results show the same, but for rounding errors."""
+    if not (is_chart(one) and is_chart(other)):
+        return not is_chart(one) and not is_chart(other) and text(one) == text(other)
+    (spec, a, title), (other_spec, b, other_title) = split(one), split(other)
+    try:
+        pd.testing.assert_frame_equal(a, b, rtol=1e-4, atol=1e-6)
+    except AssertionError:
+        return False
+    return (spec, title) == (other_spec, other_title)
+
+
+def _key(at: Iterable[int]) -> str:
+    return "|".join(map(str, at))
+
+
+def _state(params: list[dict]) -> str:
     """The first state as a reader sees it."""
     return ", ".join(f"{p['bind']['name']} {p['value']}" for p in params)
 
@@ -124,22 +149,27 @@ def _records(frame: pd.DataFrame) -> list[dict]:
 
 
 def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
     if isinstance(value, float):
-        return float(f"{value:.4g}") if np.isfinite(value) else None
-    return value if isinstance(value, (int, str, bool)) or value is None else str(value)
+        return float(f"{value:.4g}")
+    return value if isinstance(value, (int, str, bool)) else str(value)
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.3g}"
-    return "" if value is None else str(value)
+    """A value as the script writes it too: numbers that are no integers to three digits."""
+    value = _plain(value)
+    if isinstance(value, float) and not value.is_integer():
+        return np.format_float_positional(float(f"{value:.3g}"), trim="-")
+    return "" if value is None else str(int(value) if isinstance(value, float) else value)
 
 
 def _crosstab(frame: pd.DataFrame) -> Table:
     """The values of a chart as text: three columns become rows, columns and cells, others stay a list."""
-    names = list(frame)
+    names, cells = list(frame), frame.map(_short)
     if len(names) != 3 or frame.duplicated(names[:2]).any():
-        return Table(frame.set_index(names[0]).map(_short))
+        return Table(cells.set_index(names[0]))
     index, columns, values = names
-    order = {"index": frame[index].unique(), "columns": frame[columns].unique()}  # as they come
-    return Table(frame.pivot(index=index, columns=columns, values=values).reindex(**order).map(_short))
+    order = {"index": cells[index].unique(), "columns": cells[columns].unique()}  # as they come
+    return Table(cells.pivot(index=index, columns=columns, values=values).reindex(**order).fillna(""))

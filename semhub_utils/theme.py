@@ -67,8 +67,9 @@ class Table:
         )
         return (
             f'{SHADES if style and self.prob is not None else ""}<table class="semhub-table">'
-            f"<caption>{html.escape(self.caption)}</caption>"
+            f"{self.caption and f'<caption>{html.escape(self.caption)}</caption>'}"
             f"<thead><tr><td>{html.escape(corner)}</td>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+            f"{'' if self.prob is None else _LEGEND}"
         )
 
     _repr_html_ = to_html
@@ -93,17 +94,19 @@ def lens_table(top: pd.DataFrame, caption: str, columns: Sequence[str] | None = 
     return Table(cells.rename_axis(columns=None), prob, caption)
 
 
-def curve(frame: pd.DataFrame, title: str) -> alt.LayerChart:
+def curve(frame: pd.DataFrame, title: str, top: float | None = None) -> alt.LayerChart:
     """A line with its interval and its null, as a chart for `explore`.
 
     Args:
         frame: what stands on the x axis, the value, and `low`, `high` and `null`, in this order, a row for each point.
         title: the finding.
+        top: where an axis from zero ends, the same for every choice, so that heights compare; by default as it fits.
     """
     x, y = list(frame)[:2]
     both, key = [y, "null"], alt.Legend(title=None, symbolType="stroke")
+    scale = alt.Undefined if top is None else alt.Scale(domain=(0, top))
     base = alt.Chart().encode(x=alt.X(x, type="ordinal"))
-    band = base.mark_area(opacity=0.2, color=COLOURS[0]).encode(y=alt.Y("low:Q", title=y), y2="high:Q")
+    band = base.mark_area(opacity=0.2, color=COLOURS[0]).encode(y=alt.Y("low:Q", title=y, scale=scale), y2="high:Q")
     lines: alt.Chart = base.transform_fold(both, as_=["line", "height"]).mark_line(point=alt.OverlayMarkDef(size=20))
     lines = lines.encode(
         y="height:Q",
@@ -139,6 +142,13 @@ def _shade(step: int) -> str:
 _STEPS = 15
 # Classes and not styles in the cells: an explorer has thousands of them.
 SHADES = "<style>" + "".join(f".semhub-table .s{step} {{{_shade(step)}}}" for step in range(_STEPS + 1)) + "</style>"
+
+# For who cannot hover.
+_LEGEND = (
+    '<p class="semhub-table">The darker, the more probable: '
+    + " ".join(f"<span class=s{_step(prob)}>&nbsp;{prob:.0%}&nbsp;</span>" for prob in (0.01, 0.1, 0.5, 1.0))
+    + "</p>"
+)
 
 
 @alt.theme.register("semhub", enable=False)

@@ -65,27 +65,23 @@ def explorers(page):
         yield figure, json.loads(figure.query_selector("script[type='application/json']").text_content())
 
 
-def states_to_visit(params):
-    """The default, and every choice of each control with the others at their defaults, as a list of states."""
-    default = {p["name"]: p["value"] for p in params}
+def states_to_visit(params, choices):
+    """The default, and every choice of each control with the others at their defaults: indexes into the choices."""
+    default = [choices[param["name"]].index(param["value"]) for param in params]
     yield default
-    for param in params:
-        bind = param["bind"]
-        choices = bind.get("options") or np.arange(bind["min"], bind["max"] + bind["step"] / 2, bind["step"]).tolist()
-        for choice in choices:
-            yield default | {param["name"]: choice}
+    for place, param in enumerate(params):
+        for i in range(len(choices[param["name"]])):
+            yield [*default[:place], i, *default[place + 1 :]]
 
 
 def set_controls(figure, params, state):
-    for param in params:
+    for param, i in zip(params, state, strict=True):
         control = figure.query_selector(f"[name='{param['name']}']")
         if param["bind"]["input"] == "select":
-            control.select_option(index=param["bind"]["options"].index(state[param["name"]]))
+            control.select_option(index=i)
         else:
-            control.evaluate(
-                "(c, v) => { c.value = v; c.dispatchEvent(new Event('input', { bubbles: true })); }",
-                state[param["name"]],
-            )
+            turn = "(c, i) => { c.value = i; c.dispatchEvent(new Event('input', { bubbles: true })); }"
+            control.evaluate(turn, i)
 
 
 # What a chart has drawn: the words of each mark for who listens, and where it stands.
@@ -106,8 +102,10 @@ def number(text):
     return float(text.replace("−", "-"))
 
 
-def expected(spec, state):
-    rows = [row for row in spec["data"]["values"] if all(row[name] == value for name, value in state.items())]
+def expected(spec, params, state):
+    choices = spec["usermeta"]["choices"]
+    at = {param["name"]: choices[param["name"]][i] for param, i in zip(params, state, strict=True)}
+    rows = [row for row in spec["data"]["values"] if all(row[name] == value for name, value in at.items())]
     return [{name: row[name] for name in spec["usermeta"]["columns"]} for row in rows]
 
 
@@ -156,44 +154,89 @@ def test_every_control_of_every_explorer_changes_what_is_drawn_to_the_values_in_
     for figure, carried in seen:
         params = [param for param in carried["params"] if "bind" in param]
         drawings = set()
-        for state in states_to_visit(params):
+        for state in states_to_visit(params, carried["usermeta"]["choices"]):
             set_controls(figure, params, state)
-            key = "|".join(str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in state.values())
-            if "data" not in carried:
-                template = figure.evaluate("(f, k) => f.querySelector(`template[data-state='${k}']`).innerHTML", key)
-                assert figure.query_selector(".semhub-text").inner_html() == template
-                drawings.add(template)
-                continue
-            page.wait_for_timeout(30)  # a frame or two
-            rows = expected(carried, state)
-            marks = figure.evaluate(MARKS)
-            for kind in {mark["kind"] for mark in marks} & CHECKS.keys():
-                CHECKS[kind]([mark for mark in marks if mark["kind"] == kind], rows)
-            assert figure.query_selector(".semhub-title").text_content() == carried["usermeta"]["titles"][key]
-            cells = figure.evaluate("f => [...f.querySelectorAll('.semhub-values tbody td')].map(c => c.textContent)")
-            numbers = sorted(float(cell) for cell in cells if cell and cell[-1].isdigit())
-            shown = sorted(v for row in rows for v in list(row.values())[1:] if isinstance(v, (int, float)))
-            np.testing.assert_allclose(numbers, shown, rtol=6e-3)
-            drawings.add(json.dumps(marks))
+            key = "|".join(map(str, state))
+            page.wait_for_function("([figure, key]) => figure.dataset.state === key", arg=[figure, key])
+            drawings.add(
+                check_chart(figure, carried, params, state, key) if "data" in carried else check_text(figure, key)
+            )
         assert len(drawings) > 1
 
 
-def test_a_control_is_turned_with_the_keyboard_alone(tab):
+def check_text(figure, key):
+    template = figure.evaluate("(f, k) => f.querySelector(`template[data-state='${k}']`).innerHTML", key)
+    assert figure.query_selector(".semhub-text").inner_html() == template != ""
+    return template
+
+
+def check_chart(figure, carried, params, state, key):
+    rows, marks = expected(carried, params, state), figure.evaluate(MARKS)
+    kinds = {mark["kind"] for mark in marks} & CHECKS.keys()
+    assert len(kinds) == 1
+    for kind in kinds:
+        CHECKS[kind]([mark for mark in marks if mark["kind"] == kind], rows)
+    assert figure.query_selector(".semhub-title").text_content() == carried["usermeta"]["titles"][key]
+    cells = figure.evaluate("f => [...f.querySelectorAll('.semhub-values tbody td')].map(c => c.textContent)")
+    numbers = sorted(float(cell) for cell in cells if cell and cell[-1].isdigit())
+    shown = sorted(v for row in rows for v in list(row.values())[1:] if isinstance(v, (int, float)))
+    np.testing.assert_allclose(numbers, shown, rtol=6e-3, atol=1e-9)
+    return json.dumps(marks)
+
+
+def test_the_values_at_the_default_are_written_alike_by_the_build_and_by_the_page(tab):
+    for chapter in CHAPTERS:
+        page = tab(f"{chapter}.html")
+        for figure, carried in explorers(page):
+            if "data" not in carried:
+                continue
+            params = [param for param in carried["params"] if "bind" in param]
+            before = figure.query_selector(".semhub-values").inner_text()
+            away, back = [0] * len(params), next(states_to_visit(params, carried["usermeta"]["choices"]))
+            set_controls(figure, params, away)
+            set_controls(figure, params, back)
+            assert figure.query_selector(".semhub-values").inner_text() == before
+
+
+def test_a_control_is_reached_and_turned_with_the_keyboard_alone(tab):
     page = tab("evidence/languages.html")
     figure, carried = next(iter(explorers(page)))
-    slider = figure.query_selector("input[type=range]")
-    page.evaluate("document.activeElement?.blur()")
-    figure.query_selector("input").focus()
-    assert slider.evaluate("e => getComputedStyle(e).outlineStyle") != "none"
+    figure.evaluate("f => { f.tabIndex = -1; f.focus(); f.removeAttribute('tabindex'); }")  # a reader who came this far
+    page.keyboard.press("Tab")
+    focused = page.evaluate_handle("document.activeElement").as_element()
+    assert focused.evaluate("(e, f) => f.contains(e) && e.type === 'range'", figure)
+    assert focused.evaluate("e => getComputedStyle(e).outlineStyle") != "none"
     page.keyboard.press("Home")
-    page.wait_for_timeout(50)
-    first = figure.query_selector(".semhub-title").text_content()
+    page.wait_for_function("f => f.dataset.state === '0'", arg=figure)
     page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(50)
-    name = carried["params"][0]["name"]
-    assert (slider.input_value(), figure.query_selector("output").text_content()) == ("1", "1")
-    assert carried["usermeta"]["titles"]["0"] == first != figure.query_selector(".semhub-title").text_content()
-    assert name in figure.query_selector(".semhub-values summary").text_content()
+    page.wait_for_function("f => f.dataset.state === '1'", arg=figure)
+    assert focused.get_attribute("aria-valuetext") == "1"
+    assert figure.query_selector(".semhub-title").text_content() == carried["usermeta"]["titles"]["1"]
+    assert "layer 1" in figure.query_selector(".semhub-values summary").text_content()
+
+
+def test_a_turn_before_the_chart_is_there_counts_and_without_vega_the_page_says_so(browser, site):
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("**/vega.js", lambda route: route.abort())
+    page.goto(f"{site}/evidence/languages.html")
+    figure = page.query_selector("figure.semhub-explorer")
+    figure.scroll_into_view_if_needed()
+    page.wait_for_function("f => f.textContent.includes('could not be drawn')", arg=figure)
+    carried = json.loads(figure.query_selector("script[type='application/json']").text_content())
+    params = [param for param in carried["params"] if "bind" in param]
+    set_controls(figure, params, [1] * len(params))
+    assert figure.query_selector(".semhub-chart img") is None  # it would contradict the controls
+    assert figure.query_selector(".semhub-title").text_content() == carried["usermeta"]["titles"]["1"]
+    page.unroute("**/vega.js")
+    page.route("**/vega.js", lambda route: (page.wait_for_timeout(300), route.continue_())[1])
+    page.reload()
+    figure = page.query_selector("figure.semhub-explorer")
+    set_controls(figure, params, [2] * len(params))
+    figure.scroll_into_view_if_needed()
+    page.wait_for_function("f => f.dataset.drawn === 'yes'", arg=figure)
+    check_chart(figure, carried, params, [2] * len(params), "2")
+    context.close()
 
 
 def test_without_scripts_there_is_a_picture_with_its_words_and_the_values_as_text(browser, site):
@@ -203,7 +246,8 @@ def test_without_scripts_there_is_a_picture_with_its_words_and_the_values_as_tex
     figures = page.query_selector_all("figure.semhub-explorer")
     assert len(figures) >= 3
     for figure in figures:
-        if image := figure.query_selector(".semhub-chart img"):
+        if figure.query_selector(".semhub-chart"):
+            image = figure.query_selector(".semhub-chart img")
             assert "At first:" in image.get_attribute("alt")
             assert page.request.get(f"{site}/evidence/{image.get_attribute('src')}").ok
         assert figure.query_selector_all("tbody td")
@@ -220,10 +264,10 @@ def test_no_page_reaches_out_or_fails_or_scrolls_sideways(tab, path):
         assert page.evaluate("document.documentElement.scrollWidth") <= options["width"]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
 @pytest.mark.parametrize("path", build_book.pages())
-def test_axe_finds_nothing_serious(tab, path, scheme):
-    page = tab(f"{path}.html", color_scheme=scheme)
+def test_axe_finds_nothing_serious(tab, path, scheme, width):
+    page = tab(f"{path}.html", color_scheme=scheme, viewport={"width": width, "height": 800})
     for _ in explorers(page):
         pass
     assert page.evaluate("document.documentElement.dataset.theme") == scheme

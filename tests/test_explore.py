@@ -10,6 +10,7 @@ import ipywidgets
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from bs4 import BeautifulSoup
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,7 +47,7 @@ def test_a_chart_carries_what_the_function_gives_for_every_combination(explorer)
         for layer in LAYERS:
             here = rows[(rows["language"] == label) & (rows["layer"] == layer)]
             np.testing.assert_allclose(here["share"], share(value, layer).data["share"], rtol=1e-3)
-            assert spec["usermeta"]["titles"][f"{label}|{layer}"] == f"{value} at {layer}"
+            assert spec["usermeta"]["titles"][f"{list(LANGUAGES).index(label)}|{layer}"] == f"{value} at {layer}"
 
 
 def test_a_chart_is_vega_lite_with_a_bound_parameter_for_each_choice_that_filters_the_rows(explorer):
@@ -110,15 +111,58 @@ def test_what_a_model_says_is_text_and_never_markup(llama, said, label):
         assert {tag.name for tag in soup.find_all()} <= set(known.split()) | {"style"}
 
 
-def test_texts_and_tables_are_all_in_the_page_by_the_state_that_selects_them(llama):
-    def completion(prompt="b", strength=0.5):
+@pytest.mark.parametrize("strengths", [[0, 0.5, 1], [0.0, 0.5, 1.0], np.linspace(0, 1, 4), [True, False], ["a|b", "a"]])
+def test_texts_and_tables_are_all_in_the_page_by_the_state_that_selects_them(llama, strengths):
+    def completion(prompt="b", strength=strengths[1]):
         return f"{prompt} at {strength}"
 
-    html = sh.explore(llama, completion, "See.", prompt=["a", "b"], strength=[0, 0.5, 1]).page()
+    html = sh.explore(llama, completion, "See.", prompt=["a", "b"], strength=strengths).page()
     soup = BeautifulSoup(html, "html.parser")
     found = {one["data-state"]: one.get_text() for one in soup.find_all("template")}
-    assert found == {f"{p}|{s}": f"{p} at {s}" for p in "ab" for s in (0, 0.5, 1)}
-    assert soup.select_one(".semhub-text").get_text() == "b at 0.5"
+    assert found == {f"{i}|{j}": f"{p} at {s}" for i, p in enumerate("ab") for j, s in enumerate(strengths)}
+    assert soup.select_one(".semhub-text").get_text() == f"b at {strengths[1]}"
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0.0, 0.5, 1.0], [0, 0.5, 1]),
+        (np.arange(1, 4) / 10, [0.1, 0.2, 0.3]),
+        (np.linspace(0, 1, 4), [0, 0.333333, 0.666667, 1]),
+        ([0.12345678, 1, 7], [0.123457, 1, 7]),
+        ([True, False], ["True", "False"]),
+        ([3, 1, 2], [1, 2, 3]),
+        (["<b>", "a|b", "a"], ["<b>", "a|b", "a"]),
+    ],
+    ids=str,
+)
+def test_the_rows_of_a_chart_carry_the_labels_that_its_parameter_compares_them_with(llama, values, labels):
+    def one(value):
+        return alt.Chart(pd.DataFrame({"x": [float(len(str(value)))]})).mark_point().encode(x="x")
+
+    made = sh.explore(llama, one, "See.", value=values)
+    spec = carried(made.page())
+    assert spec["usermeta"]["choices"] == {"value": labels}
+    assert [row["value"] for row in spec["data"]["values"]] == labels
+    assert spec["params"][0]["value"] in labels
+    assert made.verify() == len(labels)
+
+
+def test_choices_that_read_the_same_are_refused(llama):
+    with pytest.raises(ValueError, match=r"two choices of value read 0\.1: give a dict"):
+        sh.explore(llama, lambda value: "", "See.", value=[0.1, 0.1 + 1e-12])
+
+
+def test_a_choice_may_be_anything_such_as_a_vector(llama):
+    vectors = {"up": torch.ones(3), "down": -torch.ones(3)}
+
+    def total(vector=vectors["down"]):
+        return f"{vector.sum():.0f}"
+
+    made = sh.explore(llama, total, "See.", vector=vectors)
+    assert BeautifulSoup(made.page(), "html.parser").select_one(".semhub-text").get_text() == "-3"
+    assert made.verify() == 2
+    assert "3" in made.live().result.data
 
 
 def test_a_lens_table_has_the_token_in_the_cell_and_its_probability_on_hover(llama):
@@ -140,9 +184,9 @@ def test_the_live_controls_offer_the_same_choices_and_start_at_the_same(explorer
     assert isinstance(controls["language"], ipywidgets.Dropdown)
     assert isinstance(controls["layer"], ipywidgets.SelectionSlider)
     assert not controls["layer"].continuous_update
-    assert controls["language"].options == (("Spanish", "es"), ("Swahili", "swa"))
-    assert [value for _, value in controls["layer"].options] == LAYERS
-    assert (controls["language"].value, controls["layer"].value) == ("es", 2)
+    assert controls["language"].options == (("Spanish", 0), ("Swahili", 1))
+    assert [label for label, _ in controls["layer"].options] == [str(layer) for layer in LAYERS]
+    assert (controls["language"].label, controls["layer"].options[controls["layer"].index][0]) == ("Spanish", "2")
 
 
 def test_a_control_that_is_moved_calls_the_function_again(llama):
@@ -154,11 +198,11 @@ def test_a_control_that_is_moved_calls_the_function_again(llama):
 
     live = sh.explore(llama, show, "See.", language=LANGUAGES, layer=LAYERS).live()
     language, layer = live.children[:2]
-    layer.value = 3
-    language.value = "swa"
+    layer.index = 3
+    language.index = 1
     # ipywidgets 7, which Colab ships, makes the first call only when the controls are shown.
     assert [call for call in seen if call != ("es", 0)] == [("es", 3), ("swa", 3)]
-    assert live.result == "swa 3"
+    assert live.result.data == "<p>swa 3</p>"
 
 
 def test_verify_compares_every_choice_of_every_control_and_names_the_one_that_differs(llama):
@@ -174,7 +218,7 @@ def test_verify_compares_every_choice_of_every_control_and_names_the_one_that_di
     offset["by"] = 1e-9  # rounding
     assert made.verify() == len(LANGUAGES) + len(LAYERS)
     offset["by"] = 0.01
-    with pytest.raises(AssertionError, match=r"moving shows something else live than on the page at Spanish\|3"):
+    with pytest.raises(AssertionError, match="else live than on the page at language Spanish, layer 3"):
         made.verify()
 
 
@@ -199,9 +243,17 @@ def test_too_many_rows_are_refused_before_they_are_made(llama):
         calls.append(layer)
         return alt.Chart(pd.DataFrame({"x": range(100)})).mark_point().encode(x="x")
 
-    with pytest.raises(ValueError, match=r"big: 52 states of 100 rows are 5,200, .* 5,000: thin layer, .* 26 choices"):
+    with pytest.raises(ValueError, match=r"big: 52 states have 5,200 rows, .* 5,000: thin layer, .* 26 choices"):
         sh.explore(llama, big, "See.", language=["a", "b"], layer=range(26)).page()
     assert len(calls) == 1
+
+
+def test_rows_that_other_states_have_count_too(llama):
+    def uneven(layer):
+        return alt.Chart(pd.DataFrame({"x": range(1 + 4000 * layer)})).mark_point().encode(x="x")
+
+    with pytest.raises(ValueError, match="uneven: 3 states have 12,003 rows"):
+        sh.explore(llama, uneven, "See.", layer=range(3)).page()
 
 
 def test_too_large_a_page_is_refused_with_what_to_thin(llama):

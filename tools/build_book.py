@@ -55,7 +55,12 @@ _ENVIRONMENT = {
 # Runs last in each chapter and is not kept: the live controls must show what the page shows.
 _CHECK = """
 import json
-made = [value for value in list(Out.values()) if isinstance(value, sh.Explorer)]
+import sys
+
+module = sys.modules.get("semhub_utils")
+made = [value for value in list(Out.values()) if module and isinstance(value, module.Explorer)]
+names = [one.name for one in made]
+assert len(set(names)) == len(names), f"two explorers have one name: {names}; rename a function"
 print("explorers:" + json.dumps({one.name: one.verify() for one in made}))
 """
 
@@ -79,7 +84,7 @@ def chapter_key(chapter: str) -> str:
     """What decides a chapter's outputs: its notebook, the module, the claims, the model and the packages."""
     module = [path for kind in ("*.py", "*.tsv") for path in (ROOT / "semhub_utils").rglob(kind)]
     files = [BOOK / f"{chapter}.ipynb", BOOK / "claims.toml", ROOT / "constraints.txt", *module]
-    return cache.key({"chapter": chapter}, code=files, model=embedded.SHA256)
+    return cache.key({"chapter": chapter, "check": _CHECK}, code=files, model=embedded.SHA256)
 
 
 def execute(chapter: str, **parameters: object) -> Path:

@@ -52,9 +52,14 @@ def with_pictures(page: str, folder: Path, root: str) -> str:
     spec = json.loads(found["spec"])
     path = folder / f"{found['id']}.svg"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(picture(spec), encoding="utf-8")
-    image = f'<img src="{root}/{path.name}" alt="{html.escape(spec["description"])}">'
-    return page.replace('<div class="semhub-chart"></div>', f'<div class="semhub-chart">{image}</div>')
+    drawn = picture(spec)
+    path.write_text(drawn, encoding="utf-8")
+    width, height = (round(float(size)) for size in re.findall(r'\b(?:width|height)="([\d.]+)"', drawn)[:2])
+    size = f'width="{width}" height="{height}"'
+    image = f'<img src="{root}/{path.name}" {size} alt="{html.escape(spec["description"])}">'
+    # The chart is as high as the picture at any width, so the page below must not move when it comes.
+    place = f'<div class="semhub-chart" style="min-height: {height}px">{image}</div>'
+    return page.replace('<div class="semhub-chart"></div>', place)
 
 
 def picture(spec: dict) -> str:

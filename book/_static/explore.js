@@ -16,55 +16,64 @@
     return bundle;
   }
 
-  // A control for each parameter, as Vega-Lite's `bind` describes it; `changed` is told the state of them all.
-  function controls(form, params, changed) {
-    const state = new Map(params.map(({ name, value }) => [name, value]));
+  // A control for each parameter. The state of them all is an index into the choices for each; `changed` is told it.
+  function controls(form, params, choices, changed) {
+    const state = params.map(({ name, value }) => choices[name].indexOf(value));
     form.addEventListener("submit", (event) => event.preventDefault());
-    for (const { name, value, bind } of params) {
+    params.forEach(({ name, bind }, place) => {
+      const labels = choices[name];
+      const box = document.createElement("span");
       const label = document.createElement("label");
       label.append(bind.name + " ");
-      const control = document.createElement(bind.input === "range" ? "input" : "select");
-      control.name = name;
-      label.append(control);
+      let control;
       if (bind.input === "range") {
-        Object.assign(control, { type: "range", min: bind.min, max: bind.max, step: bind.step, value });
-        const shown = document.createElement("output");
-        shown.textContent = value;
-        label.append(shown);
+        control = Object.assign(document.createElement("input"), { type: "range", min: 0, max: labels.length - 1 });
+        control.value = state[place];
+        const shown = document.createElement("span");
+        shown.ariaHidden = "true"; // the slider says it
+        const say = () => (control.ariaValueText = shown.textContent = labels[control.value]);
         control.addEventListener("input", () => {
-          shown.textContent = control.value;
-          state.set(name, Number(control.value));
-          changed(state);
+          say();
+          state[place] = Number(control.value);
+          changed();
         });
+        say();
+        label.append(control);
+        box.append(label, shown);
       } else {
-        for (const option of bind.options) control.add(new Option(option, option, option === value, option === value));
+        control = document.createElement("select");
+        for (const one of labels) control.add(new Option(one));
+        control.selectedIndex = state[place];
         control.addEventListener("change", () => {
-          state.set(name, bind.options[control.selectedIndex]);
-          changed(state);
+          state[place] = control.selectedIndex;
+          changed();
         });
+        label.append(control);
+        box.append(label);
       }
-      form.append(label);
-    }
+      control.name = name;
+      form.append(box);
+    });
     return state;
   }
 
-  const key = (state) => [...state.values()].join("|");
-  const words = (state) => [...state].map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(", ");
-  const short = (value) => (value === null ? "" : typeof value === "number" ? String(+value.toPrecision(3)) : value);
+  const key = (state) => state.join("|");
+  const words = (state, params, choices) =>
+    params.map(({ name, bind }, place) => `${bind.name} ${choices[name][state[place]]}`).join(", ");
+  function short(value) {
+    if (value === null || value === undefined) return "";
+    return typeof value !== "number" || Number.isInteger(value) ? String(value) : String(+value.toPrecision(3));
+  }
 
   // The rows of a state as text: three columns become rows, columns and cells, others stay a list.
   function crosstab(rows, columns) {
-    const [first, second, third] = columns;
-    let heads = columns.slice(1);
-    let cells = rows.map((row) => columns.map((column) => short(row[column])));
-    if (columns.length === 3 && new Set(rows.map((row) => `${row[first]}\n${row[second]}`)).size === rows.length) {
-      heads = [...new Set(rows.map((row) => row[second]))];
-      const at = new Map(rows.map((row) => [`${row[first]}\n${row[second]}`, row[third]]));
-      cells = [...new Set(rows.map((row) => row[first]))].map((name) => [
-        name, ...heads.map((head) => short(at.get(`${name}\n${head}`) ?? null)),
-      ]);
-    }
-    return { heads, cells };
+    const texts = rows.map((row) => columns.map((column) => short(row[column])));
+    const pairs = new Set(texts.map(([first, second]) => `${first}\n${second}`));
+    if (columns.length !== 3 || pairs.size !== rows.length) return { heads: columns.slice(1), cells: texts };
+    const heads = [...new Set(texts.map((row) => row[1]))];
+    const at = new Map(texts.map(([first, second, third]) => [`${first}\n${second}`, third]));
+    const names = [...new Set(texts.map((row) => row[0]))];
+    return { heads, cells: names.map((name) => [name, ...heads.map((head) => at.get(`${name}\n${head}`) ?? "")]) };
   }
 
   function tabulate(table, { heads, cells }) {
@@ -86,49 +95,58 @@
   }
 
   function chart(figure, spec) {
-    const { columns, titles } = spec.usermeta;
+    const { choices, columns, titles } = spec.usermeta;
     const params = spec.params.filter((param) => param.bind);
-    let view;
     const find = (selector) => figure.querySelector(selector);
-    const state = controls(find(".semhub-controls"), params, () => {
-      for (const [name, value] of state) view?.signal(name, value);
-      view?.runAsync();
+    const picture = find(".semhub-chart");
+    let view;
+    const signals = () => params.map(({ name }, place) => [name, choices[name][state[place]]]);
+    const show = async () => {
+      for (const [name, value] of signals()) view.signal(name, value);
+      const shown = key(state);
+      await view.runAsync();
+      figure.dataset.state = shown;
+    };
+    const state = controls(find(".semhub-controls"), params, choices, () => {
       find(".semhub-title").textContent = titles[key(state)];
-      find(".semhub-values summary span").textContent = words(state);
-      const rows = spec.data.values.filter((row) => [...state].every(([name, value]) => row[name] === value));
+      find(".semhub-values summary span").textContent = words(state, params, choices);
+      const rows = spec.data.values.filter((row) => signals().every(([name, value]) => row[name] === value));
       tabulate(find(".semhub-values table"), crosstab(rows, columns));
+      if (view) show();
+      else picture.replaceChildren(); // it would show another state than the controls say
     });
     // The page has controls of its own, the same for charts and texts, so Vega need not make any.
     const drawn = { ...spec, params: spec.params.map(({ bind, ...param }) => param) };
     const draw = async () => {
       await vega();
       const place = document.createElement("div");
-      place.className = "semhub-chart";
-      find(".semhub-chart").after(place); // the still picture stays until the chart is there
-      const made = await vegaEmbed(place, drawn, { actions: false, renderer: "svg" });
-      for (const [name, value] of state) made.view.signal(name, value);
-      await made.view.runAsync();
-      find(".semhub-chart").remove();
-      view = made.view;
+      place.className = "semhub-chart semhub-waiting"; // the still picture stays until the chart is there
+      place.style.minHeight = picture.style.minHeight;
+      picture.after(place);
+      ({ view } = await vegaEmbed(place, drawn, { actions: false, renderer: "svg" }));
+      await show();
+      picture.remove();
+      place.classList.remove("semhub-waiting");
       figure.dataset.drawn = "yes";
     };
     const near = new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
       near.disconnect();
       draw().catch((error) => {
-        figure.querySelectorAll(".semhub-chart + .semhub-chart").forEach((place) => place.remove());
         console.error(error);
+        picture.append("The chart could not be drawn, so the controls change its title and its values alone.");
       });
     }, { rootMargin: "800px" });
     near.observe(figure);
   }
 
-  function text(figure, params) {
+  function text(figure, { params, usermeta: { choices } }) {
     const states = new Map([...figure.querySelectorAll("template")].map((t) => [t.dataset.state, t.content]));
-    const place = figure.querySelector(".semhub-text");
-    figure.querySelector(".semhub-print").hidden = true; // the controls say it now
-    const state = controls(figure.querySelector(".semhub-controls"), params, () => {
-      place.replaceChildren(states.get(key(state)).cloneNode(true));
+    const find = (selector) => figure.querySelector(selector);
+    const state = controls(find(".semhub-controls"), params, choices, () => {
+      find(".semhub-text").replaceChildren(states.get(key(state)).cloneNode(true));
+      find(".semhub-state").textContent = words(state, params, choices);
+      figure.dataset.state = key(state);
     });
     figure.dataset.drawn = "yes";
   }
@@ -137,7 +155,7 @@
     for (const figure of document.querySelectorAll("figure.semhub-explorer")) {
       const carried = JSON.parse(figure.querySelector("script[type='application/json']").textContent);
       if (carried.data) chart(figure, carried);
-      else text(figure, carried.params);
+      else text(figure, carried);
     }
   }
 

@@ -60,4 +60,7 @@ def with_pictures(page: str, folder: Path, root: str) -> str:
 def picture(spec: dict) -> str:
     """A Vega-Lite chart in its first state, as SVG."""
     schema = re.search(r"/v(\d+\.\d+)", spec["$schema"])
-    return vl_convert.vegalite_to_svg(spec | {"width": _WIDTH}, vl_version=schema[1] if schema else None)
+    drawn = vl_convert.vegalite_to_svg(spec | {"width": _WIDTH}, vl_version=schema[1] if schema else None)
+    # Vega counts these names through all pictures of a process; a picture must not depend on those before it.
+    names = list(dict.fromkeys(re.findall(r'id="((?:gradient_|clip)\d+)"', drawn)))
+    return re.sub(r"\b(?:gradient_|clip)\d+\b", lambda name: f"part-{names.index(name[0])}", drawn) if names else drawn

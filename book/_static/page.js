@@ -13,4 +13,15 @@ document.addEventListener("DOMContentLoaded", () => {
   // The book's title and the search field stand in it outside of any landmark.
   document.querySelector(".bd-sidebar-primary")?.setAttribute("role", "complementary");
   document.querySelector(".bd-sidebar-primary")?.setAttribute("aria-label", "The book");
+  // The theme lets the keyboard reach code and tables that scroll, not formulas and the texts of explorers. Another size,
+  // another font or another choice may make one scroll.
+  const boxes = document.querySelectorAll("article div.math, article .semhub-text");
+  const mark = () => boxes.forEach((box) => (box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1));
+  document.fonts.ready.then(mark);
+  for (const event of ["load", "resize", "input", "change"]) window.addEventListener(event, () => setTimeout(mark));
+  // On a phone the theme forgets which button opened the contents.
+  for (const side of ["primary", "secondary"]) {
+    const button = document.querySelector(`.${side}-toggle`);
+    document.getElementById(`pst-${side}-sidebar-modal`)?.addEventListener("close", () => button?.focus());
+  }
 });

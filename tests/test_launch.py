@@ -22,6 +22,7 @@ import build_book
 import colab_check
 import environments
 import lower_bounds
+import offline
 
 ROOT = build_book.ROOT
 ELSEWHERE = "https://github.com/you/book"
@@ -110,7 +111,7 @@ def test_the_buttons_of_the_built_pages_open_the_chapter(tmp_path, monkeypatch, 
     (tmp_path / "site" / "_config.yml").write_text(build_book.config(), encoding="utf-8")
     program = Path(sys.executable).with_name("jupyter-book")
     options = ["build", str(tmp_path / "site"), "--path-output", str(tmp_path), "-q"]
-    subprocess.run([program, *options], check=True, capture_output=True)
+    subprocess.run([program, *options], check=True, capture_output=True, env=offline.environment())
     opened = set()
     for page in build_book.pages():
         html = (tmp_path / "_build" / "html" / f"{page}.html").read_text(encoding="utf-8")

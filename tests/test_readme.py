@@ -7,7 +7,6 @@ import re
 import pytest
 
 import build_book
-import semhub_utils as sh
 from semhub_utils.data import words
 
 README = (build_book.ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,14 +35,6 @@ def test_every_file_that_the_readme_links_to_is_there():
 def test_every_make_target_that_the_readme_names_exists():
     targets = re.findall(r"^([a-z]+):", (build_book.ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"make ([a-z]+)", README)) - {"a"} <= set(targets)
-
-
-def test_the_registry_is_the_table_of_the_models_page():
-    page = (build_book.BOOK / "reference" / "models-and-hardware.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([^`]+)` \| .*?`([^`]+)` \| (.+?) \|$", page, re.M)
-    assert [(s.name, s.source.removeprefix("package:"), s.licence) for s in sh.REGISTRY.values()] == [
-        (name, source, licence.replace(", gated", " (gated)")) for name, source, licence in rows
-    ]
 
 
 def test_the_data_card_of_the_words_counts_them_right():

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Response, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -35,12 +35,10 @@ TURN = """async (control) => {
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
 
-def measure(
-    page: Page, address: str, loaded: dict[str, dict[str, int]]
-) -> tuple[float, list[tuple[str, float, float]]]:
-    """The first paint of a page in milliseconds, and for each explorer its name, median and longest turn."""
-    weights = loaded.setdefault(address, {})
-    page.on("response", lambda response: weights.update({urlparse(response.url).path: len(response.body())}))
+def measure(page: Page, address: str) -> tuple[dict[str, int], float, list[tuple[str, float, float]]]:
+    """What a page loads by path in bytes, its first paint in ms, and for each explorer its median and longest turn."""
+    responses: list[Response] = []
+    page.on("response", responses.append)
     page.goto(address)
     page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
     turns = []
@@ -51,23 +49,20 @@ def measure(
         times = [t for control in figure.query_selector_all("select, input") for t in control.evaluate(TURN)]
         turns.append((figure.get_attribute("id") or "", statistics.median(times), max(times)))
     page.wait_for_load_state("networkidle")
-    return page.evaluate(PAINT), turns
+    weights = {urlparse(response.url).path: len(response.body()) for response in responses}
+    return weights, page.evaluate(PAINT), turns
 
 
 def main() -> None:
     """Measure every page and print the table."""
     build_book.build()
-    loaded: dict[str, dict[str, int]] = {}
-    rows = []
     with print_book.served(build_book.HTML) as root, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=print_book.browser(), args=["--no-sandbox"])
-        for name in build_book.pages():
-            address = f"{root}{name}.html"
-            rows.append((name, address, *measure(browser.new_page(), address, loaded)))
-    shared = set.intersection(*(set(weights) for weights in loaded.values())) | {"/_static/vega.js"}
+        rows = [(name, *measure(browser.new_page(), f"{root}{name}.html")) for name in build_book.pages()]
+    shared = set.intersection(*(set(weights) for _, weights, _, _ in rows)) | {"/_static/vega.js"}
     print(f"{'page':34} {'MB, its own':>12} {'first paint, ms':>16}  explorers: median and longest turn, ms")
-    for name, address, paint, turns in rows:
-        own = sum(size for path, size in loaded[address].items() if path not in shared) / 1e6
+    for name, weights, paint, turns in rows:
+        own = sum(size for path, size in weights.items() if path not in shared) / 1e6
         text = ", ".join(f"{one.removeprefix('explore-')} {median:.0f}, {most:.0f}" for one, median, most in turns)
         print(f"{name:34} {own:12.2f} {paint:16.0f}  {text}")
 

@@ -17,16 +17,19 @@ sys.path.insert(0, str(ROOT / "tools"))
 import build_book  # noqa: E402
 import print_book  # noqa: E402
 
-# A frame after the one in which the change was made: by then it has been drawn.
+# Until the explorer says that it shows the new state, and a frame more: by then it has been drawn.
 TURN = """async (control) => {
   const times = [];
+  const figure = control.closest("figure");
   const list = control.tagName === "SELECT";
   const choices = list ? control.options.length : Number(control.max) + 1;
   for (let i = 0; i < choices; i++) {
+    delete figure.dataset.state;
     const start = performance.now();
     if (list) control.selectedIndex = i;
     else control.value = i;
     control.dispatchEvent(new Event(list ? "change" : "input", { bubbles: true }));
+    while (!figure.dataset.state) await new Promise((later) => setTimeout(later));
     await new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)));
     times.push(performance.now() - start);
   }

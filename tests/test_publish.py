@@ -131,7 +131,7 @@ def test_the_archive_holds_the_site_the_runs_and_their_results():
 def test_every_command_of_a_workflow_is_there():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-    assert {path.stem for path in workflows} == {"publish", "tests", "weekly"}
+    assert {path.stem for path in workflows} == {"publish", "release", "tests", "weekly"}
     for path in workflows:
         read = yaml.safe_load(path.read_text(encoding="utf-8"))
         assert read["permissions"], path.name

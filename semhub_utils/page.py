@@ -161,7 +161,8 @@ def _short(value: Any) -> str:
     """A value as the script writes it too: numbers that are no integers to three digits."""
     value = _plain(value)
     if isinstance(value, float) and not value.is_integer():
-        return np.format_float_positional(float(f"{value:.3g}"), trim="-")
+        short = float(f"{value:.3g}")
+        return np.format_float_positional(short, trim="-") if abs(short) >= 1e-6 else f"{short:g}".replace("e-0", "e-")
     return "" if value is None else str(int(value) if isinstance(value, float) else value)
 
 

@@ -192,11 +192,11 @@ def test_the_values_at_the_default_are_written_alike_by_the_build_and_by_the_pag
             if "data" not in carried:
                 continue
             params = [param for param in carried["params"] if "bind" in param]
-            before = figure.query_selector(".semhub-values").inner_text()
+            before = figure.query_selector(".semhub-values").text_content()
             away, back = [0] * len(params), next(states_to_visit(params, carried["usermeta"]["choices"]))
             set_controls(figure, params, away)
             set_controls(figure, params, back)
-            assert figure.query_selector(".semhub-values").inner_text() == before
+            assert figure.query_selector(".semhub-values").text_content() == before
 
 
 def test_a_control_is_reached_and_turned_with_the_keyboard_alone(tab):

@@ -375,3 +375,23 @@ def test_a_table_without_probabilities_has_no_shades():
     assert [td.get_text() for td in BeautifulSoup(html, "html.parser").select("tbody td")] == ["0.123", "x", "", ""]
     assert "class=s" not in html
     assert "style" not in Table(pd.DataFrame({"a": ["x"]})).to_html()
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (6.63e-12, "6.63e-12"),
+        (1.5e-7, "1.5e-7"),
+        (5e-6, "0.000005"),
+        (0.00012345, "0.000123"),
+        (0.1235, "0.124"),
+        (12345.678, "12350"),
+        (3.0, "3"),
+        (262143, "262143"),
+        (np.nan, ""),
+        (None, ""),
+    ],
+)
+def test_numbers_are_written_as_a_script_in_the_page_writes_them(value, written):
+    html = page.text(pd.DataFrame({"x": [value]}, dtype=object))
+    assert BeautifulSoup(html, "html.parser").td.find_next("td").get_text() == written

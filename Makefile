@@ -1,5 +1,4 @@
-# make book | make test | make serve | make lab | make bench | make print | make release | make publish | make links |
-# make clean
+# `make` alone lists what can be made.
 #
 # PYTHON       the interpreter to build with, 3.11 or newer (default python3)
 # TORCH_INDEX  a package index with CPU builds of torch: spares a machine without a GPU the CUDA build

@@ -1,7 +1,6 @@
 """The built site in a real browser, with every host but this one out of reach."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -25,15 +24,10 @@ def site():
 
 
 @pytest.fixture(scope="module")
-def browser():
-    try:
-        program = print_book.browser()
-    except print_book.PrintError:
-        reason = "There is no Chromium here, so the tests in a browser were left out (apt install chromium)"
-        pytest.fail(reason) if os.environ.get("SEMHUB_NEEDS_BROWSER") else pytest.skip(reason)
+def browser(chromium):
     closed = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", closed])
+        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", closed])
 
 
 @pytest.fixture

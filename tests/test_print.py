@@ -6,14 +6,6 @@ from pypdf import PdfReader
 import build_book
 import print_book
 
-
-def chromium():
-    try:
-        return print_book.browser()
-    except print_book.PrintError:
-        return None
-
-
 PAGE = """<!DOCTYPE html><meta charset="utf-8"><style>p { break-after: page }</style><body>
 <h1>NAME<a class="headerlink" href="#">#</a></h1><p>first of NAME</p><p id="second">second of NAME</p>
 <a href="OTHER.html">to the other</a> <a href="OTHER.html#second">to its second</a> <a href="#second">to my second</a>
@@ -21,10 +13,8 @@ PAGE = """<!DOCTYPE html><meta charset="utf-8"><style>p { break-after: page }</s
 
 
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory):
+def printed(chromium, tmp_path_factory):
     """A book of two pages, printed; its reader."""
-    if not chromium():
-        pytest.skip("no Chromium is found, so nothing can be printed")
     root = tmp_path_factory.mktemp("book")
     html = root / "_build" / "html"
     html.mkdir(parents=True)

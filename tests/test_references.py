@@ -78,7 +78,7 @@ def test_a_reference_is_written_out():
 
 
 def test_the_page_has_every_work_with_its_doi_and_the_pages_that_cite_it():
-    page = bibliography.page(BIB, SOURCES, build_book.titles())
+    page = bibliography.page(BIB, SOURCES, build_book.titles(SOURCES))
     for work in WORKS.values():
         assert f"- {bibliography.reference(work)}" in page
         assert all(f"]({link})" in page for link in bibliography.links(work).values())

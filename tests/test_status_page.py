@@ -43,7 +43,7 @@ def test_each_claim_has_its_effect_its_control_what_was_expected_and_what_came(t
 
 
 def test_pages_have_the_titles_that_they_start_with():
-    titles = build_book.titles()
+    titles = build_book.titles(build_book.sources())
     assert set(build_book.chapters()) < set(titles) < set(build_book.pages())
     assert titles["evidence/languages"] == "Languages"
     assert titles["reference/glossary"] == "Glossary"

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import nbformat
@@ -134,8 +134,8 @@ def execute(chapter: str, **parameters: object) -> Path:
     explorers = _explorers(notebook.cells.pop())
     notebook.metadata.pop("widgets", None)  # the state of the controls that the check has turned
     seconds = round(time.time() - start, 1)
-    notebook.metadata.semhub = {"key": key, "seconds": seconds, "results": _results_key(chapter, parameters)}
-    notebook.metadata.semhub["explorers"] = explorers
+    made = {"key": key, "seconds": seconds, "results": _results_key(chapter, parameters), "explorers": explorers}
+    notebook.metadata.semhub = made
     cache.write_text(target, nbformat.writes(notebook))
     running.unlink()
     print(f"ran {name} in {seconds} s", flush=True)
@@ -159,12 +159,15 @@ def results_folder(**parameters: object) -> Path:
     return BUILD / f"results{_suffix(parameters)}"
 
 
+def _environment(results: Path) -> AbstractContextManager[None]:
+    return variables(_ENVIRONMENT | {"SEMHUB_RESULTS": str(results)})
+
+
 @contextmanager
-def _environment(results: Path) -> Iterator[None]:
+def variables(given: dict[str, str]) -> Iterator[None]:
     """What the kernels that start inside inherit; put back afterwards, since tests build in their own process."""
-    ours = _ENVIRONMENT | {"SEMHUB_RESULTS": str(results)}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     try:
         yield
     finally:
@@ -200,7 +203,8 @@ def stage() -> None:
             entry.metadata.pop("papermill", None)
         _draw(notebook, fresh, chapter)
         nbformat.write(notebook, fresh / f"{chapter}.ipynb")
-    named, text = titles(), sources()
+    text = sources()
+    named = titles(text)
     written = {
         "status": status_page.status({chapter: named[chapter] for chapter in chapters()}),
         "bibliography": bibliography.page(BOOK / "reference" / "references.bib", text, named),
@@ -249,9 +253,9 @@ def sources() -> dict[str, str]:
     return {page: found[page] for page in pages() if page in found}
 
 
-def titles() -> dict[str, str]:
-    """The heading of each page of `sources`."""
-    return {page: text.splitlines()[0].lstrip("# ") for page, text in sources().items()}
+def titles(sources: dict[str, str]) -> dict[str, str]:
+    """The heading of each page, by its Markdown."""
+    return {page: text.splitlines()[0].lstrip("# ") for page, text in sources.items()}
 
 
 def build_site() -> Path:

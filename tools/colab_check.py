@@ -12,7 +12,6 @@ was there, if a chapter does not run to its end, or if it finds otherwise than `
 import argparse
 import datetime
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -69,12 +68,11 @@ def run(chapter: str, python: Path, package: Path) -> list[str]:
         _kernel(folder / ".kernel", python, package)
         copy = COPIES / f"{chapter}.ipynb"
         copy.parent.mkdir(parents=True, exist_ok=True)
-        path_before = os.environ.get("JUPYTER_PATH")
-        os.environ["JUPYTER_PATH"] = str(folder / ".kernel")
         try:
-            papermill.execute_notebook(
-                notebook, copy, kernel_name="alone", cwd=folder, progress_bar=False, execution_timeout=600
-            )
+            with build_book.variables({"JUPYTER_PATH": str(folder / ".kernel")}):
+                papermill.execute_notebook(
+                    notebook, copy, kernel_name="alone", cwd=folder, progress_bar=False, execution_timeout=600
+                )
             wrong = [f"{chapter}: {sentence}" for sentence in _differences(chapter, folder / "results")]
         except PapermillExecutionError as error:
             wrong = [
@@ -82,10 +80,6 @@ def run(chapter: str, python: Path, package: Path) -> list[str]:
             ]
         except (CellTimeoutError, DeadKernelError) as error:
             wrong = [f"{chapter}: {error}"]
-        finally:
-            os.environ.pop("JUPYTER_PATH")
-            if path_before is not None:
-                os.environ["JUPYTER_PATH"] = path_before
     return wrong + [f"{chapter} moved {change}" for change in moved(before, environments.installed(python))]
 
 

@@ -1,4 +1,4 @@
-"""One expression in six spellings: `5+3`, "five plus three", "cinco más tres", "cinq plus trois", "fünf plus drei", 五加三.
+"""One expression in six spellings: `5+3`, and "five plus three" in English, Spanish, French, German and Chinese (五加三).
 
 The expressions are those of Wu et al. (2024): a + b and a * b with b from 1 to 9, a from 1, and a result below 100. The
 words of English, Spanish, French and German come from the package `num2words`, the Chinese ones from the rule below.
@@ -42,21 +42,16 @@ def expressions() -> pd.DataFrame:
     return pd.DataFrame(both, columns=["operation", "a", "b", "c"])
 
 
-@cache
 def number(value: int, spelling: str) -> str:
     """A number from 0 to 99 in one spelling: `number(21, "de")` is "einundzwanzig".
 
     Raises:
-        ValueError: for an unknown spelling, or a number that is not a whole one from 0 to 99.
+        ValueError: for an unknown spelling, or a number outside 0 to 99.
     """
     _check_spelling(spelling)
-    if isinstance(value, bool) or int(value) != value or not 0 <= value <= 99:
+    if isinstance(value, bool) or not 0 <= value <= 99:
         raise ValueError(f"value is {value!r}: give a whole number from 0 to 99")
-    if spelling == "digits":
-        return str(int(value))
-    if spelling == "zh":
-        return _chinese(int(value))
-    return str(num2words(int(value), lang=spelling))
+    return _names(spelling)[value]
 
 
 def spelled(table: pd.DataFrame, spelling: str, order: str = "expression") -> list[str]:
@@ -94,7 +89,7 @@ def read_number(text: str, spelling: str) -> int | None:
     """The number from 0 to 99 with which a text begins, or None: what a model's answer says.
 
     The longest name counts, so that "treinta y dos." is 32 and not 30, and `12` is 12 and not 1; what goes on after it,
-    as `123` or "eighteenth" do, is no number that we know. In another spelling than the one asked for it is None.
+    as `123`, `1.5` and "eighteenth" do, is none of these numbers. In another spelling than the one asked for it is None.
 
     Raises:
         ValueError: for an unknown spelling.
@@ -105,15 +100,24 @@ def read_number(text: str, spelling: str) -> int | None:
 
 
 @cache
+def _names(spelling: str) -> list[str]:
+    if spelling == "digits":
+        return [str(value) for value in range(100)]
+    if spelling == "zh":
+        return [_chinese(value) for value in range(100)]
+    return [str(num2words(value, lang=spelling)) for value in range(100)]
+
+
+@cache
 def _values(spelling: str) -> dict[str, int]:
-    return {number(value, spelling).casefold(): value for value in range(100)}
+    return {name.casefold(): value for value, name in enumerate(_names(spelling))}
 
 
 @cache
 def _pattern(spelling: str) -> re.Pattern[str]:
     names: Sequence[str] = sorted(_values(spelling), key=len, reverse=True)
     # Han characters are letters to `\w`, and a Chinese number is followed by other words without a space.
-    after = rf"[{_HAN}十百]" if spelling == "zh" else r"[\w-]"
+    after = rf"[{_HAN}十百千万亿点]" if spelling == "zh" else r"[\w-]|[.,]\d"
     return re.compile(rf"({'|'.join(map(re.escape, names))})(?!{after})")
 
 

@@ -1,4 +1,4 @@
-"""One expression in six spellings: `5+3`, and "five plus three" in English, Spanish, French, German and Chinese (五加三).
+"""One expression in six spellings: `5+3`, and "five plus three" in the words of five languages (五加三 in Chinese).
 
 The expressions are those of Wu et al. (2024): a + b and a * b with b from 1 to 9, a from 1, and a result below 100. The
 words of English, Spanish, French and German come from the package `num2words`, the Chinese ones from the rule below.
@@ -89,7 +89,8 @@ def read_number(text: str, spelling: str) -> int | None:
     """The number from 0 to 99 with which a text begins, or None: what a model's answer says.
 
     The longest name counts, so that "treinta y dos." is 32 and not 30, and `12` is 12 and not 1; what goes on after it,
-    as `123`, `1.5` and "eighteenth" do, is none of these numbers. In another spelling than the one asked for it is None.
+    as `123`, `1.5` and "eighteenth" do, is none of these
+    numbers. A number in another spelling is None.
 
     Raises:
         ValueError: for an unknown spelling.

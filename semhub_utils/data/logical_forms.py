@@ -11,6 +11,7 @@ The words are ours, the notation is the field's, and `cogs` reads the real files
 """
 
 import re
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,37 +20,42 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-NAMES = tuple("Emma Noah Anna Jack Laura Peter Maria David Alice Robert Sarah Daniel Julia Thomas Clara Simon".split())
-NAMES += tuple("Diana Martin Helen George Nina Oscar Ruth Henry Karen Frank Susan Victor Rosa Walter Linda Paul".split())
-# Made up, and never among the sentences of the other names.
-UNSEEN = tuple("Zorvin Belka Tamrik Oskeen Wenlo Quarra Dremis Yalvo Fenora Murkel Sibret Havvin".split())
 
-# Verbs as they stand in a form, in the past, and as a participle.
-TRANSITIVE = tuple(tuple(f"{verb} {verb}ed {verb}ed".split()) for verb in "help follow visit thank greet watch".split())
-TRANSITIVE += tuple(tuple(f"{verb} {verb}ed {verb}ed".split()) for verb in "warn call push miss kick ask".split())
-TRANSITIVE += tuple((verb, f"{verb}d", f"{verb}d") for verb in "praise blame chase invite admire tease".split())
-TRANSITIVE += (("hug", "hugged", "hugged"), ("see", "saw", "seen"), ("find", "found", "found"), ("hear", *["heard"] * 2))
-_VERBS = {
-    "transitive": TRANSITIVE,
-    "dative": (
-        *(("give", "gave", "given"), ("sell", "sold", "sold"), ("send", "sent", "sent"), ("lend", "lent", "lent")),
-        *(("hand", "handed", "handed"), ("show", "showed", "shown"), ("offer", "offered", "offered")),
-    ),
-    "unergative": (
-        *(("sleep", "slept", ""), ("laugh", "laughed", ""), ("sing", "sang", ""), ("smile", "smiled", "")),
-        *(("dance", "danced", ""), ("run", "ran", ""), ("cry", "cried", ""), ("swim", "swam", "")),
-    ),
-    "unaccusative": (
-        *(("break", "broke", ""), ("fall", "fell", ""), ("roll", "rolled", ""), ("burn", "burned", "")),
-        *(("vanish", "vanished", ""), ("move", "moved", "")),
-    ),
-    "attitude": (("say", "said", ""), ("believe", "believed", ""), ("hope", "hoped", ""), ("know", "knew", "")),
-    "control": (("want", "wanted", ""), ("try", "tried", ""), ("plan", "planned", ""), ("need", "needed", "")),
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+NAMES = _words(
+    "Emma Noah Anna Jack Laura Peter Maria David Alice Robert Sarah Daniel Julia Thomas Clara Simon Diana Martin Helen "
+    "George Nina Oscar Ruth Henry Karen Frank Susan Victor Rosa Walter Linda Paul"
+)
+# Made up, and never among the sentences of the other names.
+UNSEEN = _words("Zorvin Belka Tamrik Oskeen Wenlo Quarra Dremis Yalvo Fenora Murkel Sibret Havvin")
+
+# Verbs as a form has them, in the past, and as a participle where it is needed and differs.
+_VERB_LISTS = {
+    "transitive": "help helped, follow followed, visit visited, thank thanked, greet greeted, watch watched, warn warned, "
+    "call called, push pushed, miss missed, kick kicked, ask asked, praise praised, blame blamed, chase chased, "
+    "invite invited, admire admired, tease teased, hug hugged, see saw seen, find found, hear heard",
+    "dative": "give gave given, sell sold, send sent, lend lent, hand handed, show showed shown, offer offered",
+    "unergative": "sleep slept, laugh laughed, sing sang, smile smiled, dance danced, run ran, cry cried, swim swam",
+    "unaccusative": "break broke, fall fell, roll rolled, burn burned, vanish vanished, move moved",
+    "attitude": "say said, believe believed, hope hoped, know knew",
+    "control": "want wanted, try tried, plan planned, need needed",
 }
+_VERBS = {
+    kind: tuple((_words(verb)[0], _words(verb)[1], _words(verb)[-1]) for verb in verbs.split(", "))
+    for kind, verbs in _VERB_LISTS.items()
+}
+TRANSITIVE = _VERBS["transitive"]
 # Nouns begin with a consonant, so that "a" is right before each.
-_PEOPLE = "teacher doctor child farmer singer baker pilot nurse painter soldier girl boy".split()
-_THINGS = "cake book letter ball box ring lamp cup hat key map coat".split()
-_PLACES = {"on": "table bench shelf bed".split(), "in": "garden room kitchen car".split(), "beside": "tree door".split()}
+_PEOPLE = _words("teacher doctor child farmer singer baker pilot nurse painter soldier girl boy")
+_THINGS = _words("cake book letter ball box ring lamp cup hat key map coat")
+_PLACES = {
+    "on": _words("table bench shelf bed"),
+    "in": _words("garden room kitchen car"),
+    "beside": _words("tree door"),
+}
 
 # What each construction says, word by word, with the class of its verb. A role is filled by a person, unless it is in
 # _OBJECTS; CLAUSE is another sentence; "person" is what the governing verb's agent does or whom it concerns.
@@ -66,8 +72,9 @@ _CONSTRUCTIONS = {
     "control": ("control", "agent past to VERB"),
 }
 CONSTRUCTIONS = tuple(_CONSTRUCTIONS)
-# Those in which two people take part, so that their names can change places.
-REVERSIBLE = tuple(name for name in CONSTRUCTIONS if name not in ("unergative", "unaccusative"))
+# Those in which two people are named once each, so that swapping their names changes no word's number: the form of a
+# control sentence has its agent twice.
+REVERSIBLE = tuple(name for name in CONSTRUCTIONS if name not in ("unergative", "unaccusative", "control"))
 _OBJECTS = {("dative", "theme"), ("unaccusative", "theme")}
 _ROLES = ("agent", "theme", "recipient")
 _Choice = TypeVar("_Choice")
@@ -76,7 +83,7 @@ _Choice = TypeVar("_Choice")
 def logical_forms(
     n: int = 200,
     seed: int = 0,
-    constructions: Sequence[str] = CONSTRUCTIONS,
+    constructions: Sequence[str] | None = None,
     two_names: bool = False,
     names: Sequence[str] = NAMES,
 ) -> pd.DataFrame:
@@ -88,8 +95,8 @@ def logical_forms(
     Args:
         n: how many sentences, no two alike.
         seed: the same seed and arguments give the same frame.
-        constructions: some of `CONSTRUCTIONS`.
-        two_names: only sentences with exactly two people, both named; then out of `REVERSIBLE`.
+        constructions: some of `CONSTRUCTIONS`, by default all that may be asked for.
+        two_names: only sentences with exactly two people, each named once in the form; then out of `REVERSIBLE`.
         names: at least two names to draw from; `UNSEEN` are made up.
 
     Returns:
@@ -100,6 +107,7 @@ def logical_forms(
             than two names, an `n` below 1, or one that is more than the grammar has sentences for.
     """
     known = REVERSIBLE if two_names else CONSTRUCTIONS
+    constructions = known if constructions is None else constructions
     unknown = [name for name in constructions if name not in known]
     if unknown or not len(constructions) or isinstance(constructions, str):
         raise ValueError(f"constructions has {unknown or 'no list'}: give a list out of {', '.join(known)}")
@@ -197,14 +205,17 @@ def cogs(source: str | Path, seed: int = 0) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: for a path without a file.
-        RuntimeError: for an address that cannot be read.
+        RuntimeError: for an address, or a file, that cannot be read.
         ValueError: for a line that has not three parts, with its number.
     """
-    address = str(source).startswith(("https://", "http://"))
-    if not address and not Path(source).is_file():
-        raise FileNotFoundError(f"{source} is not there: give dev.tsv, or another file, of the data of najoungkim/COGS")
     try:
-        lines = pd.read_csv(source, sep="\n", header=None, names=["line"], dtype=str, quoting=3, engine="python")["line"]
+        if str(source).startswith("https://"):
+            with urllib.request.urlopen(str(source), timeout=60) as answer:
+                lines = answer.read().decode().splitlines()
+        else:
+            lines = Path(source).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{source} is not there: give a file such as dev.tsv of najoungkim/COGS") from error
     except OSError as error:
         raise RuntimeError(f"{source} cannot be read ({error}): check the network, or give a path to a copy") from error
     rows = [line.split("\t") for line in lines]
@@ -333,4 +344,3 @@ def _clause(draft: _Draft, construction: str, verb: tuple[str, ...] | None = Non
         arguments.insert(0, ("agent", subject))
     draft.said += [(at, f"{lemma} . {role} ( x _ {at} , {who} )") for role, who in arguments]
     return at
-

@@ -34,9 +34,9 @@ UNSEEN = _words("Zorvin Belka Tamrik Oskeen Wenlo Quarra Dremis Yalvo Fenora Mur
 
 # Verbs as a form has them, in the past, and as a participle where it is needed and differs.
 _VERB_LISTS = {
-    "transitive": "help helped, follow followed, visit visited, thank thanked, greet greeted, watch watched, warn warned, "
-    "call called, push pushed, miss missed, kick kicked, ask asked, praise praised, blame blamed, chase chased, "
-    "invite invited, admire admired, tease teased, hug hugged, see saw seen, find found, hear heard",
+    "transitive": "help helped, follow followed, visit visited, thank thanked, greet greeted, watch watched, "
+    "warn warned, call called, push pushed, miss missed, kick kicked, ask asked, praise praised, blame blamed, "
+    "chase chased, invite invited, admire admired, tease teased, hug hugged, see saw seen, find found, hear heard",
     "dative": "give gave given, sell sold, send sent, lend lent, hand handed, show showed shown, offer offered",
     "unergative": "sleep slept, laugh laughed, sing sang, smile smiled, dance danced, run ran, cry cried, swim swam",
     "unaccusative": "break broke, fall fell, roll rolled, burn burned, vanish vanished, move moved",
@@ -143,14 +143,12 @@ def variants(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     `form` and `reordered` mean the same; `swapped` and `shuffled` mean the same; all four have the same words.
     """
     rng = np.random.default_rng(seed)
-    frame = frame.copy()
-    frame["names"] = [names_of(form) for form in frame["form"]]
-    frame["roles"] = [_roles(form) for form in frame["form"]]
-    frame["swapped"] = [_swap(form, names) for form, names in zip(frame["form"], frame["names"], strict=True)]
-    frame["reordered"] = [_reorder(form, names, rng) for form, names in zip(frame["form"], frame["names"], strict=True)]
-    frame["shuffled"] = [
-        form and _swap(form, names) for form, names in zip(frame["reordered"], frame["names"], strict=True)
-    ]
+    names = [names_of(form) for form in frame["form"]]
+    reordered = [_reorder(form, of, rng) for form, of in zip(frame["form"], names, strict=True)]
+    frame = frame.assign(names=names, roles=[_roles(form) for form in frame["form"]])
+    frame["swapped"] = [_swap(form, of) for form, of in zip(frame["form"], names, strict=True)]
+    frame["reordered"] = reordered
+    frame["shuffled"] = [form and _swap(form, of) for form, of in zip(reordered, names, strict=True)]
     return frame
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semhub_utils.data import cogs, crossed, logical_forms
+from semhub_utils.data.cogs import facts, names_of, variants
 from semhub_utils.data.logical_forms import (
     _VERBS,
     CONSTRUCTIONS,
@@ -16,9 +17,6 @@ from semhub_utils.data.logical_forms import (
     REVERSIBLE,
     TRANSITIVE,
     UNSEEN,
-    facts,
-    names_of,
-    variants,
 )
 
 PAST = {past: (lemma, kind) for kind, verbs in _VERBS.items() for lemma, past, _ in verbs}
@@ -138,7 +136,7 @@ def test_each_form_says_what_its_sentence_says(seed):
 
 
 def test_a_form_written_by_hand():
-    table = logical_forms(200, constructions=["to-dative"]).set_index("sentence")["form"]
+    table = logical_forms(800, constructions=["to-dative"]).set_index("sentence")["form"]
     pattern = re.compile(r"(\w+) gave the (\w+) to a (\w+) \.")
     giver, thing, taker = next(found for found in map(pattern.fullmatch, table.index) if found).groups()
     assert table[f"{giver} gave the {thing} to a {taker} ."] == (

@@ -1,6 +1,7 @@
 """The book's data, one module a data type."""
 
-from semhub_utils.data.logical_forms import cogs, crossed, logical_forms
+from semhub_utils.data.cogs import cogs
+from semhub_utils.data.logical_forms import crossed, logical_forms
 from semhub_utils.data.sentences import bare, flores, sentences
 from semhub_utils.data.words import words
 

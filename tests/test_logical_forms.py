@@ -190,7 +190,7 @@ def test_made_up_names_are_the_only_names():
 
 def test_two_names_are_named_once_each(reversible):
     assert set(reversible["construction"]) == set(REVERSIBLE)
-    assert reversible["construction"].value_counts().nunique() == 1
+    assert list(reversible["construction"]) == list(REVERSIBLE) * 20
     for row in reversible.itertuples():
         assert len(row.names) == 2
         assert [Counter(row.form.split(" "))[name] for name in row.names] == [1, 1]
@@ -280,7 +280,10 @@ def test_crossed_needs_as_many_as_there_are():
         (dict(names=["Emma", "Emma"]), "give two names or more"),
         (dict(n=0), "n is 0: give 1 or more sentences"),
         (dict(n=True), "n is True"),
-        (dict(n=50, constructions=["active"], two_names=True, names=["Emma", "Noah"]), "n is 50: only 44 different"),
+        (
+            dict(n=50, constructions=["active"], two_names=True, names=["Emma", "Noah"]),
+            "n is 50: only 4[0-4] different",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

@@ -116,16 +116,17 @@ def logical_forms(
         raise ValueError(f"n is {n!r}: give 1 or more sentences")
     rng = np.random.default_rng(seed)
     rows: dict[str, tuple[str, str, str]] = {}
-    for attempt in range(50 * n):
-        name = constructions[attempt % len(constructions)]
-        draft = _Draft(rng, [str(name) for name in rng.permutation(names)], two_names)
-        _clause(draft, name)
-        if not two_names or draft.people == 2:
-            sentence, form = draft.sentence(), draft.form()
-            rows.setdefault(sentence, (name, sentence, form))
-        if len(rows) == n:
-            return variants(pd.DataFrame(rows.values(), columns=["construction", "sentence", "form"]), seed)
-    raise ValueError(f"n is {n}: only {len(rows)} different sentences came of it; give more constructions or names")
+    for turn in range(n):
+        name = constructions[turn % len(constructions)]
+        for _ in range(200):  # until it is a new one
+            draft = _Draft(rng, [str(name) for name in rng.permutation(names)], two_names)
+            _clause(draft, name)
+            if draft.sentence() not in rows:
+                break
+        else:
+            raise ValueError(f"n is {n}: only {turn} different sentences came of it; give more constructions or names")
+        rows[draft.sentence()] = (name, draft.sentence(), draft.form())
+    return variants(pd.DataFrame(rows.values(), columns=["construction", "sentence", "form"]), seed)
 
 
 def crossed(pairs: int = 12, verbs: int = 12, seed: int = 0) -> pd.DataFrame:
@@ -177,7 +178,6 @@ class _Draft:
     said: list[tuple[int, str]] = field(default_factory=list)
     definite: list[str] = field(default_factory=list)
     used: set = field(default_factory=set)
-    people: int = 0
 
     def sentence(self) -> str:
         text = " ".join([*self.tokens, "."])
@@ -196,7 +196,6 @@ class _Draft:
 
     def person(self) -> str:
         """Write a person, and return how the form calls them."""
-        self.people += 1
         if self.only_names or self.rng.random() < 0.5:
             self.tokens.append(self.names.pop(0))
             return self.tokens[-1]

@@ -1,7 +1,21 @@
 """The book's data, one module a data type."""
 
 from semhub_utils.data.arithmetic import expressions, number, read_number, spelled
+from semhub_utils.data.cogs import cogs
+from semhub_utils.data.logical_forms import crossed, logical_forms
 from semhub_utils.data.sentences import bare, flores, sentences
 from semhub_utils.data.words import words
 
-__all__ = ["bare", "expressions", "flores", "number", "read_number", "sentences", "spelled", "words"]
+__all__ = [
+    "bare",
+    "cogs",
+    "crossed",
+    "expressions",
+    "flores",
+    "logical_forms",
+    "number",
+    "read_number",
+    "sentences",
+    "spelled",
+    "words",
+]

@@ -7,9 +7,9 @@ from semhub_utils.hooks import edit, record
 from semhub_utils.language_model import LanguageModel, ModelSpec
 from semhub_utils.lens import logit_lens, top_tokens
 from semhub_utils.models import REGISTRY, load
-from semhub_utils.resampling import bootstrap, holm, interval, pick_and_judge
+from semhub_utils.resampling import bootstrap, flip_signs, holm, interval, pick_and_judge
 from semhub_utils.results import say
-from semhub_utils.similarity import item_scores, nearest, similarity
+from semhub_utils.similarity import item_scores, nearest, pair_scores, similarity
 from semhub_utils.states import hidden_states
 from semhub_utils.vocabulary import language_mass
 
@@ -25,6 +25,7 @@ __all__ = [
     "data",
     "edit",
     "explore",
+    "flip_signs",
     "hidden_states",
     "holm",
     "interval",
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "logit_lens",
     "nearest",
+    "pair_scores",
     "pick_and_judge",
     "record",
     "results",

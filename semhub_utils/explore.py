@@ -129,8 +129,8 @@ class Explorer:
         """The explorer as HTML: its controls, the default state with its values as text, and all other states."""
         sweep = self.sweep()
         try:
-            draw = page.chart if page.is_chart(sweep[self.default]) else page.texts
-            body = draw(sweep, self.labels, self.default, self._params(), self.see)
+            carried = sweep, self.labels, self.default, self._params()
+            body = page.chart(*carried, self.see) if page.is_chart(sweep[self.default]) else page.texts(*carried)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from error
         if (size := len(body.encode())) > _BYTES:

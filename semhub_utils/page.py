@@ -94,7 +94,7 @@ def chart(sweep: Sweep, labels: Labels, default: tuple[int, ...], params: list[d
     )
 
 
-def texts(sweep: Sweep, labels: Labels, default: tuple[int, ...], params: list[dict], _see: str) -> str:
+def texts(sweep: Sweep, labels: Labels, default: tuple[int, ...], params: list[dict]) -> str:
     """Texts or tables over a sweep: all of them, of which the page shows the one that is chosen."""
     states = {_key(at): text(result) for at, result in sweep.items()}
     templates = "".join(f'<template data-state="{name}">{one}</template>' for name, one in states.items())

@@ -113,6 +113,33 @@ def pick_and_judge(
     return Picked((best[0], best[1]), layer_of, scores[np.arange(len(scores)), layer_of])
 
 
+def flip_signs(
+    scores: Float[np.ndarray, "items layers"], times: int = 1000, seed: int = 0
+) -> Float[np.ndarray, " times"]:
+    """What the mean of a paired difference would be, at its best layer, if no side were the better one.
+
+    Each item's differences change their sign at random, at all layers together (a sign-flip test, Fisher 1935); the
+    highest mean over the layers is kept, which pays for looking at many (a max-statistic). The 95% quantile of the
+    draws is the null that a mean has to exceed.
+
+    Args:
+        scores: each item's difference at each layer, such as true minus swapped.
+        times: how many draws.
+        seed: of the signs.
+
+    Raises:
+        ValueError: for fewer than two items, a value that is not finite, or no draws.
+    """
+    scores = np.asarray(scores, dtype=float)
+    if scores.ndim != 2 or len(scores) < 2:
+        raise ValueError(f"scores has the shape {scores.shape}: give a table of two or more items by layers")
+    if times < 1:
+        raise ValueError(f"times is {times}: draw at least one (1,000 give a steady 95% quantile)")
+    _check_finite(scores)
+    signs = np.random.default_rng(seed).integers(0, 2, size=(times, len(scores))) * 2 - 1
+    return (signs @ scores / len(scores)).max(1)
+
+
 def holm(p: Sequence[float]) -> Float[np.ndarray, " tests"]:
     """P-values corrected for the number of tests, so that all of those below 0.05 are right in 95 of 100 families.
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from semhub_utils.resampling import draw_weights, interval
@@ -25,6 +25,8 @@ from semhub_utils.resampling import draw_weights, interval
 MEASURES = ("matched", "baseline", "adjusted", "centred", "retrieval")
 
 States = Float[Tensor, "items layers d_model"]
+# Of another form, of which there may be more or fewer.
+Others = Float[Tensor, "others layers d_model"]
 
 
 def similarity(a: States, b: States, samples: int = 2000, shuffles: int = 1000, seed: int = 0) -> pd.DataFrame:
@@ -112,6 +114,35 @@ def item_scores(a: States, b: States, measure: str = "retrieval") -> Float[np.nd
     return torch.stack(columns, 1).numpy()
 
 
+def pair_scores(
+    a: States, b: Others, pairs: Bool[np.ndarray, "items others"], centre: bool = True
+) -> Float[np.ndarray, "items layers"]:
+    """Each item's mean cosine, at each layer, with those items of the other form that `pairs` marks.
+
+    For baselines that are harder than all other pairs, such as the same result in another sum, or a logical form with
+    its names swapped: the difference of two calls is free of what both kinds of pairs share.
+
+    Args:
+        a: states of one form, as `hidden_states` returns them.
+        b: states of the other form; there may be more or fewer of them than of the first.
+        pairs: for each item of `a` (row) which items of `b` (columns) count.
+        centre: subtract the mean over its items from each form first; False gives raw cosines.
+
+    Returns:
+        (items of a, layers), float64; NaN for an item without a marked pair.
+
+    Raises:
+        ValueError: for states that `similarity` would refuse, and for `pairs` of another shape.
+    """
+    _check_states(a, b)
+    if pairs.shape != (len(a), len(b)):
+        raise ValueError(f"pairs is {pairs.shape}: give a row for each of {len(a)} items and a column for {len(b)}")
+    weights = torch.from_numpy(pairs).double()
+    count = weights.sum(1)
+    columns = [(_cosines(a, b, layer, centre) * weights).sum(1) / count for layer in range(a.shape[1])]
+    return torch.stack(columns, 1).numpy()
+
+
 def nearest(a: States, b: States) -> np.ndarray:
     """For each item of `a` and layer, the row of `b` whose centred state is nearest by the cosine: (items, layers).
 
@@ -123,15 +154,25 @@ def nearest(a: States, b: States) -> np.ndarray:
 
 def _check_pair(a: Tensor, b: Tensor) -> None:
     """Refuse states that do not pair up, with what is wrong with them."""
-    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
-        raise TypeError(f"a is a {type(a).__name__} and b a {type(b).__name__}: give tensors, as from `hidden_states`")
-    if a.shape != b.shape or a.dim() != 3:
+    _check_states(a, b)
+    if a.shape != b.shape:
         raise ValueError(
             f"a is {tuple(a.shape)} and b is {tuple(b.shape)}: give two arrays of items by layers by dimensions, "
             "the same items in the same order"
         )
     if len(a) < 2:
         raise ValueError(f"there are {len(a)} items: a baseline of other pairs needs at least two")
+
+
+def _check_states(a: Tensor, b: Tensor) -> None:
+    """Refuse what is no two arrays of states of one model, and a state that has no direction."""
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        raise TypeError(f"a is a {type(a).__name__} and b a {type(b).__name__}: give tensors, as from `hidden_states`")
+    if not a.dim() == b.dim() == 3 or a.shape[1:] != b.shape[1:]:
+        raise ValueError(
+            f"a is {tuple(a.shape)} and b is {tuple(b.shape)}: give two arrays of items by layers by dimensions, "
+            "of the same layers and dimensions"
+        )
     for name, states in (("a", a), ("b", b)):
         if not torch.isfinite(states).all():
             row = int((~torch.isfinite(states)).flatten(1).any(1).nonzero()[0])
@@ -147,8 +188,8 @@ def _layers(a: States, b: States) -> Iterator[tuple[Tensor, Tensor]]:
         yield _cosines(a, b, layer, centre=False), _cosines(a, b, layer, centre=True)
 
 
-def _cosines(a: States, b: States, layer: int, centre: bool) -> Float[Tensor, "items items"]:
-    """The cosines of all pairs at one layer: (items of a, items of b), float64, on the CPU."""
+def _cosines(a: States, b: Others, layer: int, centre: bool) -> Float[Tensor, "items others"]:
+    """The cosines of all pairs at one layer, float64, on the CPU."""
     x, y = (states[:, layer].detach().to("cpu", torch.float64) for states in (a, b))
     if centre:
         x, y = x - x.mean(0), y - y.mean(0)

@@ -69,10 +69,16 @@ class Table:
             f'{SHADES if style and self.prob is not None else ""}<table class="semhub-table">'
             f"{self.caption and f'<caption>{html.escape(self.caption)}</caption>'}"
             f"<thead><tr><td>{html.escape(corner)}</td>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-            f"{'' if self.prob is None else _LEGEND}"
+            f"{'' if self.prob is None else _LEGEND.format(signs=self._signs())}"
         )
 
     _repr_html_ = to_html
+
+    def _signs(self) -> str:
+        """What the signs in the cells stand for, of those that are there."""
+        text = "".join([*self.cells.columns.astype(str), *self.cells.to_numpy().astype(str).ravel()])
+        there = [f"{sign} is {meaning}" for sign, meaning in _SIGNS.items() if sign in text]
+        return f" {', '.join(there)}." if there else ""
 
 
 def lens_table(top: pd.DataFrame, caption: str, columns: Sequence[str] | None = None) -> Table:
@@ -147,8 +153,9 @@ SHADES = "<style>" + "".join(f".semhub-table .s{step} {{{_shade(step)}}}" for st
 _LEGEND = (
     '<p class="semhub-table">The darker, the more probable: '
     + " ".join(f"<span class=s{_step(prob)}>&nbsp;{prob:.0%}&nbsp;</span>" for prob in (0.01, 0.1, 0.5, 1.0))
-    + "</p>"
+    + "{signs}</p>"
 )
+_SIGNS = {"␣": "a space", "⏎": "a new line", "⇥": "a tab", "\ufffd": "a part of a character"}
 
 
 @alt.theme.register("semhub", enable=False)

@@ -142,3 +142,12 @@ def test_the_columns_of_a_lens_table_can_be_named_and_are_escaped():
     assert "&lt;bos&gt;" in page
     assert "␣dog" in page
     assert "<bos>" not in page
+
+
+def test_the_legend_explains_the_signs_that_are_there_and_no_others():
+    plain = theme.lens_table(frame(["dog", "cat"]), "c").to_html()
+    assert "␣" not in plain
+    assert "{signs}" not in plain
+    spaced = theme.lens_table(frame([" dog", "a\ufffd"]), "c").to_html()
+    assert "␣ is a space, \ufffd is a part of a character." in spaced
+    assert "⏎" not in spaced

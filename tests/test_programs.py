@@ -307,6 +307,7 @@ def test_operators_of_a_kind_and_none_in_strings():
     assert [source[end - 1 :][:1] for end in operators(source, ["="])] == ["=", "=", "="]
     assert operators(source, ["=", ","]) == [3, 13, 16, 30]
     assert operators(source, ["("]) == [6]
+    assert operators("for x in y:  # in\n    return_ = 'in' in x.index\n", ["in", "return"]) == [8, 39]
 
 
 @pytest.mark.parametrize("call", [commas, calls, without_docstrings, lambda source: operators(source, [","])])

@@ -7,6 +7,7 @@ characters. Both become offsets in characters here, which `tokens_at` turns into
 
 import ast
 import io
+import keyword
 import re
 import tokenize
 from collections import Counter
@@ -151,7 +152,9 @@ def calls(source: str) -> pd.DataFrame:
 
 
 def operators(source: str, kinds: Sequence[str]) -> list[int]:
-    """The offsets behind every operator or bracket of some kinds, such as "=" or ",", outside strings and comments.
+    """The offsets behind every operator, bracket or keyword of some kinds, such as "=", "," or "in".
+
+    What stands in strings, f-strings and comments is none.
 
     Raises:
         SyntaxError, ValueError: as `commas` does.
@@ -230,12 +233,12 @@ class _Text:
         self.marks = list(self._marks())
 
     def _marks(self) -> Iterator[tuple[str, int]]:
-        """Operators and brackets, with the offsets behind them."""
+        """Operators, brackets and keywords, with the offsets behind them."""
         inside = 0  # f-strings: from Python 3.12 on their insides are tokens
         for token in tokenize.generate_tokens(io.StringIO(self.source).readline):
             name = tokenize.tok_name[token.type]
             inside += {"FSTRING_START": 1, "FSTRING_END": -1}.get(name, 0)
-            if token.type == tokenize.OP and not inside:
+            if (token.type == tokenize.OP or keyword.iskeyword(token.string)) and not inside:
                 yield token.string, self._starts[token.end[0] - 1] + token.end[1]
 
     def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:

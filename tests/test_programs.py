@@ -15,8 +15,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 import semhub_utils as sh
 from semhub_utils import data
-from semhub_utils.data import programs
-from semhub_utils.data.programs import calls, commas, humaneval, mbpp, operators, tokens_at, without_docstrings
+from semhub_utils.data import places
+from semhub_utils.data.places import calls, commas, operators, tokens_at, without_docstrings
+from semhub_utils.data.programs import humaneval, mbpp
 
 DEFINED = "def f(a, b=0, *c, d=0): ...\n\n\nasync def été(длина, /, 数): ...\n\n\n"
 PARAMETERS = {"f": ["a", "b"], "été": ["длина", "数"], "len": ["obj"], "round": ["number", "ndigits"], "unknown": []}
@@ -289,7 +290,7 @@ def test_a_site_says_which_parameters_it_is_not():
 
 def test_the_names_of_the_built_in_parameters_are_python_s_own():
     checked = 0
-    for name, ours in programs._BUILTINS.items():
+    for name, ours in places._BUILTINS.items():
         try:
             own = inspect.signature(getattr(builtins, name)).parameters.values()
         except ValueError:
@@ -299,7 +300,7 @@ def test_the_names_of_the_built_in_parameters_are_python_s_own():
             assert positional[: len(ours.split())] == ours.split(), name
             checked += 1
     assert checked > 25
-    assert not {"range", "max", "min", "dict", "zip", "type", "print"} & programs._BUILTINS.keys()
+    assert not {"range", "max", "min", "dict", "zip", "type", "print"} & places._BUILTINS.keys()
 
 
 def test_operators_of_a_kind_and_none_in_strings():

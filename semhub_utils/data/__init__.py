@@ -1,5 +1,8 @@
 """The book's data, one module a data type."""
 
+from semhub_utils.data.arithmetic import expressions, number, read_number, spelled
+from semhub_utils.data.cogs import cogs
+from semhub_utils.data.logical_forms import crossed, logical_forms
 from semhub_utils.data.places import calls, commas, operators, tokens_at, without_docstrings
 from semhub_utils.data.programs import humaneval, mbpp
 from semhub_utils.data.sentences import bare, flores, sentences
@@ -8,12 +11,19 @@ from semhub_utils.data.words import words
 __all__ = [
     "bare",
     "calls",
+    "cogs",
     "commas",
+    "crossed",
+    "expressions",
     "flores",
     "humaneval",
+    "logical_forms",
     "mbpp",
+    "number",
     "operators",
+    "read_number",
     "sentences",
+    "spelled",
     "tokens_at",
     "without_docstrings",
     "words",

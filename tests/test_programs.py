@@ -15,11 +15,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 import semhub_utils as sh
 from semhub_utils import data
-from semhub_utils.data import programs
-from semhub_utils.data.programs import calls, commas, humaneval, mbpp, operators, tokens_at, without_docstrings
+from semhub_utils.data import places
+from semhub_utils.data.places import calls, commas, operators, tokens_at, without_docstrings
+from semhub_utils.data.programs import humaneval, mbpp
 
-DEFINED = "def f(a, b=0, *c, d=0): ...\n\n\nasync def été(длина, /, 数): ...\n\n\n"
-PARAMETERS = {"f": ["a", "b"], "été": ["длина", "数"], "len": ["obj"], "round": ["number", "ndigits"], "unknown": []}
+DEFINED = "def f(a, b=0, c=1, *rest, d=0): ...\n\n\nasync def été(длина, /, 数): ...\n\n\n"
+PARAMETERS = {
+    "f": ["a", "b", "c"],
+    "été": ["длина", "数"],
+    "len": ["obj"],
+    "round": ["number", "ndigits"],
+    "unknown": [],
+}
 
 
 @dataclass
@@ -257,6 +264,7 @@ def sites(source):
         ("def f(a, /, b, *c, d): pass\nf(1, 2, 3, 4)", [("f", "a", "1"), ("f", "b", "2")]),
         ("async def f(a): pass\nf(1)", [("f", "a", "1")]),
         ("def f(a, b): pass\nf(1, 2, 3)", [("f", "a", "1"), ("f", "b", "2")]),
+        ("def f(a, b, c): pass\nf(1, 2, 3)", [("f", "a", "1"), ("f", "b", "2"), ("f", "c", "3")]),
         ("def f(a): return f(a - 1)", [("f", "a", "a - 1")]),
         ("@d\ndef f(a): pass\nf(1)", []),
         ("def f(a): pass\ndef f(b): pass\nf(1)", []),
@@ -289,7 +297,7 @@ def test_a_site_says_which_parameters_it_is_not():
 
 def test_the_names_of_the_built_in_parameters_are_python_s_own():
     checked = 0
-    for name, ours in programs._BUILTINS.items():
+    for name, ours in places._BUILTINS.items():
         try:
             own = inspect.signature(getattr(builtins, name)).parameters.values()
         except ValueError:
@@ -299,7 +307,12 @@ def test_the_names_of_the_built_in_parameters_are_python_s_own():
             assert positional[: len(ours.split())] == ours.split(), name
             checked += 1
     assert checked > 25
-    assert not {"range", "max", "min", "dict", "zip", "type", "print"} & programs._BUILTINS.keys()
+    assert not {"range", "max", "min", "dict", "zip", "type", "print"} & places._BUILTINS.keys()
+
+
+def test_each_argument_has_a_place_of_its_own():
+    source = "def f(a, b, c): pass\nf([1, 2], 3, (4, 5))"
+    assert [source[end:].strip() for end in calls(source)["end"]] == ["[1, 2], 3, (4, 5))", "3, (4, 5))", "(4, 5))"]
 
 
 def test_operators_of_a_kind_and_none_in_strings():

@@ -3,7 +3,8 @@
 from semhub_utils.data.arithmetic import expressions, number, read_number, spelled
 from semhub_utils.data.cogs import cogs
 from semhub_utils.data.logical_forms import crossed, logical_forms
-from semhub_utils.data.programs import calls, commas, humaneval, mbpp, operators, tokens_at, without_docstrings
+from semhub_utils.data.places import calls, commas, operators, tokens_at, without_docstrings
+from semhub_utils.data.programs import humaneval, mbpp
 from semhub_utils.data.sentences import bare, flores, sentences
 from semhub_utils.data.words import words
 

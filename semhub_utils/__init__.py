@@ -5,7 +5,7 @@ from semhub_utils.explore import Explorer, explore
 from semhub_utils.hardware import chosen
 from semhub_utils.hooks import edit, record
 from semhub_utils.language_model import LanguageModel, ModelSpec
-from semhub_utils.lens import logit_lens, top_tokens
+from semhub_utils.lens import lens_logits, logit_lens, top_tokens
 from semhub_utils.models import REGISTRY, load
 from semhub_utils.resampling import bootstrap, flip_signs, holm, interval, pick_and_judge
 from semhub_utils.results import say
@@ -31,6 +31,7 @@ __all__ = [
     "interval",
     "item_scores",
     "language_mass",
+    "lens_logits",
     "load",
     "logit_lens",
     "nearest",

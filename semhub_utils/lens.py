@@ -124,6 +124,47 @@ def top_tokens(
     )
 
 
+def lens_logits(
+    lm: LanguageModel,
+    states: Float[Tensor, "texts layers d_model"],
+    ids: Int[Tensor, "*texts targets spellings"],
+    norm: str = "final",
+) -> Float[Tensor, "texts layers targets"]:
+    """The lens before its softmax, for a few tokens: its differences are differences of log-probability.
+
+    For words that are compared with one another at many places: the softmax over the vocabulary, which cancels in
+    the difference, costs a thousand times more than a few rows of the unembedding.
+
+    Args:
+        lm: the model.
+        states: what `hidden_states` returns, all layers of it.
+        ids: the tokens of each target, whose probabilities are summed, the same for every text or (texts, targets,
+            spellings); -1 where there is none. `read_targets(...)[0].ids` has those of words.
+        norm: "final" or "none", see the module.
+
+    Returns:
+        On the CPU, float32.
+
+    Raises:
+        ValueError: for states that lack layers, an id that the model does not have, or an unknown norm.
+    """
+    check_norm(norm)
+    if states.shape[1] != lm.n_layers + 1:
+        raise ValueError(f"states have {states.shape[1]} layers: give all {lm.n_layers + 1}, since the last is normed")
+    size = lm.model.config.get_text_config().vocab_size
+    if ids.min() < -1 or ids.max() >= size:
+        raise ValueError(f"ids has {ids.min()} to {ids.max()}: {lm.spec.name} has tokens 0 to {size - 1}, -1 is none")
+    ids = ids.expand(len(states), -1, -1).to(lm.head_device)
+    with torch.no_grad(), lm.unembedding() as (weight, _):
+        h = states.to(weight)
+        normed = lm.final_norm(h).to(weight.device)
+    if norm == "none":
+        normed = torch.cat([h[:, :-1], normed[:, -1:]], 1)
+    wanted = ids[:, None].expand(-1, states.shape[1], -1, -1).flatten(0, 1)
+    logit = _chosen_logits(lm, normed.flatten(0, 1), wanted.flatten(1)).view(wanted.shape)
+    return logit.masked_fill(wanted < 0, -torch.inf).logsumexp(-1).unflatten(0, states.shape[:2]).cpu()
+
+
 def check_norm(norm: str) -> None:
     """Refuse a norm that the lens does not have."""
     if norm not in ("final", "none"):

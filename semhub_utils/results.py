@@ -167,12 +167,13 @@ def this_run(lm: LanguageModel) -> dict:
 
 def as_text(result: dict) -> dict[str, str]:
     """One result as a reader sees it, a cell for each column of a table."""
+    digits = 3 if max(abs(result["low"]), abs(result["high"])) < 0.1 else 2  # a small difference of cosines
     return {
         "claim": result["statement"],
-        "effect": f"{result['value']:.2f}",
-        "95% interval": f"{result['low']:.2f} to {result['high']:.2f}",
+        "effect": f"{result['value']:.{digits}f}",
+        "95% interval": f"{result['low']:.{digits}f} to {result['high']:.{digits}f}",
         "n": str(result["n"]),
-        "control": "none" if result["null"] is None else f"{result['null']:.2f}",
+        "control": "none" if result["null"] is None else f"{result['null']:.{digits}f}",
         "held": "yes" if result["held"] else "no",
     }
 

@@ -115,8 +115,8 @@ def item_scores(a: States, b: States, measure: str = "retrieval") -> Float[np.nd
 
 
 def pair_scores(
-    a: States, b: Others, pairs: Bool[np.ndarray, "items others"], centre: bool = True
-) -> Float[np.ndarray, "items layers"]:
+    a: States, b: Others, pairs: Bool[np.ndarray, "*kinds items others"], centre: bool = True
+) -> Float[np.ndarray, "*kinds items layers"]:
     """Each item's mean cosine, at each layer, with those items of the other form that `pairs` marks.
 
     For baselines that are harder than all other pairs, such as the same result in another sum, or a logical form with
@@ -125,22 +125,22 @@ def pair_scores(
     Args:
         a: states of one form, as `hidden_states` returns them.
         b: states of the other form; there may be more or fewer of them than of the first.
-        pairs: for each item of `a` (row) which items of `b` (columns) count.
+        pairs: for each item of `a` (row) which items of `b` (columns) count; or several such tables, stacked.
         centre: subtract the mean over its items from each form first; False gives raw cosines.
 
     Returns:
-        (items of a, layers), float64; NaN for an item without a marked pair.
+        (items of a, layers) for each table, float64; NaN for an item without a marked pair.
 
     Raises:
         ValueError: for states that `similarity` would refuse, and for `pairs` of another shape.
     """
     _check_states(a, b)
-    if pairs.shape != (len(a), len(b)):
+    if pairs.shape[-2:] != (len(a), len(b)):
         raise ValueError(f"pairs is {pairs.shape}: give a row for each of {len(a)} items and a column for {len(b)}")
     weights = torch.from_numpy(pairs).double()
-    count = weights.sum(1)
-    columns = [(_cosines(a, b, layer, centre) * weights).sum(1) / count for layer in range(a.shape[1])]
-    return torch.stack(columns, 1).numpy()
+    count = weights.sum(-1)
+    columns = [(_cosines(a, b, layer, centre) * weights).sum(-1) / count for layer in range(a.shape[1])]
+    return torch.stack(columns, -1).numpy()
 
 
 def nearest(a: States, b: States) -> np.ndarray:

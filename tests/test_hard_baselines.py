@@ -33,6 +33,13 @@ def test_it_is_the_mean_of_a_loop_over_the_marked_pairs(n, m, centre, data):
             assert math.isnan(got[i, layer])
 
 
+def test_several_tables_give_what_each_gives_alone():
+    tables = np.random.default_rng(0).random((3, 4, 6)) < 0.5
+    together = sh.pair_scores(states(4), states(6, seed=1), tables)
+    for table, scores in zip(tables, together, strict=True):
+        np.testing.assert_allclose(scores, sh.pair_scores(states(4), states(6, seed=1), table), atol=1e-12)
+
+
 def test_matched_minus_all_others_is_the_measure_of_similarity():
     a, b = states(9), states(9, seed=1)
     own = np.eye(9, dtype=bool)

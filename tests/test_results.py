@@ -299,6 +299,12 @@ def test_the_table_shows_effect_interval_number_control_and_outcome(book, llama)
     assert rows[2][1:] == ["0.00", "-0.50 to 0.50", "3", "none", "yes"]
 
 
+def test_a_small_difference_is_shown_to_three_digits_and_a_larger_one_to_two():
+    small = {"statement": "a", "value": 0.0042, "low": -0.0004, "high": 0.0996, "n": 9, "null": 0.011, "held": False}
+    assert list(results.as_text(small).values()) == ["a", "0.004", "-0.000 to 0.100", "9", "0.011", "no"]
+    assert results.as_text(small | {"high": 0.1})["95% interval"] == "-0.00 to 0.10"
+
+
 def test_a_claim_without_a_control_has_none(book, llama):
     found = measure(Chapter("part/one", llama))
     found.claim("who-knows", value=0.0, low=-0.5, high=0.5, n=3, null=None)

@@ -15,7 +15,7 @@ from semhub_utils import cache, results
 CHAPTERS = build_book.chapters()
 # Runs beside the book's own, which must find what it finds.
 AGAIN = [(f"evidence/{name}", {"seed": 1}) for name in ("arithmetic", "code", "formal-semantics")]
-AGAIN += [("evidence/languages", {"seed": 1, "subset": "others"})]  # both at once, since a run takes a minute and a half
+AGAIN += [("evidence/languages", {"seed": 1, "subset": "others"})]  # both at once: a run takes long
 # What a model of random weights shows too: the first two are about noise, and in the third a word and its gloss are
 # told apart by nothing but chance.
 HOLD_OF_ANY_MODEL = {

@@ -155,9 +155,9 @@ def lens_logits(
     if ids.min() < -1 or ids.max() >= size:
         raise ValueError(f"ids has {ids.min()} to {ids.max()}: {lm.spec.name} has tokens 0 to {size - 1}, -1 is none")
     ids = ids.expand(len(states), -1, -1).to(lm.head_device)
-    with torch.no_grad(), lm.unembedding() as (weight, _):
-        h = states.to(weight)
-        normed = lm.final_norm(h).to(weight.device)
+    h = states.to(lm.head_device, lm.head.weight.dtype)
+    with torch.no_grad():
+        normed = lm.final_norm(h).to(lm.head_device)
     if norm == "none":
         normed = torch.cat([h[:, :-1], normed[:, -1:]], 1)
     wanted = ids[:, None].expand(-1, states.shape[1], -1, -1).flatten(0, 1)

@@ -6,11 +6,14 @@ from semhub_utils.hardware import chosen
 from semhub_utils.hooks import edit, record
 from semhub_utils.language_model import LanguageModel, ModelSpec
 from semhub_utils.lens import lens_logits, logit_lens, top_tokens
+from semhub_utils.measures import identify, log_loss, log_odds, relevance
 from semhub_utils.models import REGISTRY, load
 from semhub_utils.resampling import bootstrap, flip_signs, holm, interval, pick_and_judge
 from semhub_utils.results import say
 from semhub_utils.similarity import item_scores, nearest, pair_scores, similarity
 from semhub_utils.states import hidden_states
+from semhub_utils.steering import SteeringVector, random_vector, steer, steering_vector
+from semhub_utils.sweep import sweep
 from semhub_utils.vocabulary import language_mass
 
 __version__ = "0.1.0"
@@ -20,6 +23,7 @@ __all__ = [
     "Explorer",
     "LanguageModel",
     "ModelSpec",
+    "SteeringVector",
     "bootstrap",
     "chosen",
     "data",
@@ -28,19 +32,27 @@ __all__ = [
     "flip_signs",
     "hidden_states",
     "holm",
+    "identify",
     "interval",
     "item_scores",
     "language_mass",
     "lens_logits",
     "load",
+    "log_loss",
+    "log_odds",
     "logit_lens",
     "nearest",
     "pair_scores",
     "pick_and_judge",
+    "random_vector",
     "record",
+    "relevance",
     "results",
     "say",
     "similarity",
+    "steer",
+    "steering_vector",
+    "sweep",
     "theme",
     "top_tokens",
 ]

@@ -156,6 +156,41 @@ def edit(
         )
 
 
+@contextmanager
+def resumed(lm: LanguageModel, layer: int, state: State) -> Iterator[None]:
+    """Let the model begin at the output of block `layer`: `state` is taken as computed, and the blocks below rest.
+
+    Under many edits of one layer the blocks below it compute the same again and again; this leaves them out (but
+    block 1, which says what a block returns). Inside, run the batch that `state` was recorded from, padded as it was
+    then, and without a cache. Edits at `layer` or above it act as ever; those below would act on `state`.
+    """
+    layer = lm.check_layer(layer)
+    below = lm.blocks[:layer]
+    before = [vars(block).get("forward") for block in below]  # of an offloaded block there is one already
+    as_tuple = False
+
+    def first(*args: Any, run: Callable = lm.blocks[0].forward, **kwargs: Any) -> Any:
+        nonlocal as_tuple
+        out = run(*args, **kwargs)
+        as_tuple = isinstance(out, tuple)
+        return (state, *out[1:]) if as_tuple else state
+
+    def rest(*args: Any, **kwargs: Any) -> Any:
+        given = args[0] if args else kwargs["hidden_states"]
+        return (given,) if as_tuple else given
+
+    try:
+        for number, block in enumerate(below):
+            block.forward = rest if number else first
+        yield
+    finally:
+        for block, old in zip(below, before, strict=True):
+            if old is None:
+                vars(block).pop("forward", None)
+            else:
+                block.forward = old
+
+
 def position_list(positions: Positions) -> list[int]:
     """Positions given as "last", one number or several, as a list of numbers.
 

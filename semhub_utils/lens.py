@@ -161,7 +161,7 @@ def lens_logits(
     if norm == "none":
         normed = torch.cat([h[:, :-1], normed[:, -1:]], 1)
     wanted = ids[:, None].expand(-1, states.shape[1], -1, -1).flatten(0, 1)
-    logit = _chosen_logits(lm, normed.flatten(0, 1), wanted.flatten(1)).view(wanted.shape)
+    logit = chosen_logits(lm, normed.flatten(0, 1), wanted.flatten(1)).view(wanted.shape)
     return logit.masked_fill(wanted < 0, -torch.inf).logsumexp(-1).unflatten(0, states.shape[:2]).cpu()
 
 
@@ -218,7 +218,7 @@ def _score(
     layers, count = states.shape[:2]
     flat = states.flatten(0, 1)
     wanted = ids.repeat(layers, 1, 1)
-    logit = _chosen_logits(lm, flat, wanted.flatten(1)).view(wanted.shape).masked_fill(wanted < 0, -torch.inf)
+    logit = chosen_logits(lm, flat, wanted.flatten(1)).view(wanted.shape).masked_fill(wanted < 0, -torch.inf)
     # The better spelling has the larger logit, so the target's rank is the number of tokens above that one.
     best, which = logit.max(-1)
     best_id = wanted.gather(-1, which[..., None])[..., 0]
@@ -238,9 +238,10 @@ def _score(
     return logprob.view(shape).cpu(), above.long().view(shape).cpu()
 
 
-def _chosen_logits(
+def chosen_logits(
     lm: LanguageModel, states: Float[Tensor, "states d_model"], ids: Int[Tensor, "states ids"]
 ) -> Float[Tensor, "states ids"]:
+    """The head's logits of a few tokens a state; the states are normed already, and an id of -1 is read as 0."""
     used, place = ids.clamp(min=0).unique(return_inverse=True)
     with torch.no_grad(), lm.unembedding() as (weight, bias):
         logits = F.linear(states, weight[used], None if bias is None else bias[used])

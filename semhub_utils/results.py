@@ -11,6 +11,7 @@ import platform
 import sys
 import time
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from pandas.io.formats.style import Styler
 
 from semhub_utils import cache
 from semhub_utils.language_model import LanguageModel
+from semhub_utils.resampling import bootstrap, interval
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,20 @@ class Chapter:
             }
         )
         return held
+
+    def mean(self, name: str, scores: Sequence[float], null: float | None = None, seed: int = 0) -> bool:
+        """Record the mean of one score an item, with its 95% bootstrap interval over the items, for one claim.
+
+        Args:
+            name: the claim's id.
+            scores: one number an item, two or more.
+            null: what the control reaches, or None.
+            seed: of the bootstrap.
+        """
+        low, high = interval(bootstrap(np.asarray(scores, dtype=float), seed=seed))
+        # Of scores that are all the same the interval is a point, and may be rounded otherwise than the mean.
+        value = float(np.clip(np.mean(scores), low, high))
+        return self.claim(name, value=value, low=float(low), high=float(high), n=len(scores), null=null)
 
     def table(self) -> Styler:
         """The chapter's claims with what this run found, for the reader."""

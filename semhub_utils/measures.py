@@ -1,0 +1,179 @@
+"""What steering does to a text: its verdict, its fluency, its relevance, its language."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from semhub_utils.hooks import State, Where, watch
+from semhub_utils.language_model import LanguageModel
+from semhub_utils.lens import chosen_logits
+from semhub_utils.states import batches, hidden_states
+from semhub_utils.targets import read_targets
+
+Words = tuple[Sequence[str], Sequence[str]]
+
+
+def log_odds(
+    lm: LanguageModel,
+    texts: str | Sequence[str],
+    positive: Sequence[str],
+    negative: Sequence[str],
+    batch_size: int = 64,
+) -> Float[Tensor, " texts"]:
+    """How much likelier the next word is one of `positive` than one of `negative`.
+
+    log sum p(positive) - log sum p(negative), over the first tokens of the words with and without a space before
+    them. Only those rows of the unembedding are used, so it costs no more than the blocks. Under `steer` or `edit`
+    it is that of the changed model.
+
+    Args:
+        lm: the model.
+        texts: one or several, to be continued.
+        positive: words, such as good ones in the language of the texts.
+        negative: the words they are weighed against.
+        batch_size: texts in one forward pass.
+
+    Returns:
+        float32 on the CPU, in nats.
+
+    Raises:
+        ValueError: for an empty side, a word that is no token, or a first token that both sides share.
+    """
+    ids = word_ids(lm, [(positive, negative)])
+    return odds_of(lm, hidden_states(lm, texts, batch_size=batch_size, progress=False)[:, -1], ids)
+
+
+def word_ids(lm: LanguageModel, words: Sequence[Words]) -> Int[Tensor, "pairs 2 tokens"]:
+    """The first tokens of both sides of each pair of lists, -1 where a side has fewer; errors as in `log_odds`."""
+    rows = []
+    for pair in words:
+        if len(pair) != 2 or not all(len(side) for side in pair):
+            raise ValueError(f"words is {pair!r}: give two lists, positive and negative words, neither of them empty")
+        for side in pair:
+            if isinstance(side, str):
+                raise ValueError(f"one side of words is the str {side!r}: give a list of words, such as [{side!r}]")
+        found = [
+            {int(i): word for word in side for i in read_targets(lm, {word: word}, 1)[0].ids.flatten() if i >= 0}
+            for side in pair
+        ]
+        if both := found[0].keys() & found[1].keys():
+            names = ", ".join(f"{found[0][i]!r} and {found[1][i]!r}" for i in both)
+            raise ValueError(f"{names} begin with the same token in {lm.spec.name}: leave one of them out")
+        rows += [torch.tensor(list(side)) for side in found]
+    return pad_sequence(rows, batch_first=True, padding_value=-1).unflatten(0, (-1, 2))
+
+
+def odds_of(
+    lm: LanguageModel, states: Float[Tensor, "texts d_model"], ids: Int[Tensor, "pairs 2 tokens"]
+) -> Float[Tensor, " texts"]:
+    """Log-odds from the states after the last block, for one pair of word lists or one a text."""
+    ids = ids.expand(len(states), -1, -1).to(lm.head_device)
+    with torch.no_grad():
+        normed = lm.final_norm(states.to(lm.head_device, lm.head.weight.dtype)).to(lm.head_device)
+    logit = chosen_logits(lm, normed, ids.flatten(1)).view(ids.shape)
+    both = logit.masked_fill(ids < 0, -torch.inf).logsumexp(-1).cpu()
+    return both[:, 0] - both[:, 1]
+
+
+def log_loss(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    continuations: Sequence[str],
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Float[Tensor, " texts"]:
+    """How surprising each continuation is to the model, in nats a token: -mean log p(token | prompt and before).
+
+    Of a model that is not steered now this is the fluency of text that it wrote while it was. Prompt and
+    continuation are cut into tokens together, and what comes after the prompt's last token counts.
+
+    Args:
+        lm: the model.
+        prompts: what came before.
+        continuations: what is judged, one a prompt.
+        batch_size: texts in one forward pass.
+        progress: show a bar on work that takes more than a few seconds.
+
+    Returns:
+        float32 on the CPU; NaN for a continuation without a token.
+
+    Raises:
+        ValueError: for another number of continuations than prompts.
+    """
+    if len(prompts) != len(continuations):
+        raise ValueError(f"there are {len(continuations)} continuations of {len(prompts)} prompts: give one for each")
+    starts = [len(ids) for ids in lm.token_ids(prompts)]
+    tokens = lm.token_ids([before + after for before, after in zip(prompts, continuations, strict=True)])
+    result = torch.full((len(tokens),), torch.nan)
+    for rows in batches(tokens, batch_size, progress):
+
+        def keep(_: int, state: State, where: Where, rows: Sequence[int] = rows) -> None:
+            for line, row in enumerate(rows):
+                before = state[line, where.index[line] >= 0][starts[row] - 1 : -1]
+                if len(before):
+                    with torch.no_grad():
+                        logits = lm.head(lm.final_norm(before).to(lm.head_device))
+                    logp = lm.scale_logits(logits).float().log_softmax(-1).cpu()
+                    result[row] = -logp.gather(1, torch.tensor(tokens[row][starts[row] :])[:, None]).mean()
+
+        with watch(lm, lm.n_layers, keep):
+            lm.run(lm.pad([tokens[row] for row in rows]))
+    return result
+
+
+def relevance(
+    lm: LanguageModel, texts: Sequence[str], others: Sequence[str], layer: int, batch_size: int = 32
+) -> Float[Tensor, " texts"]:
+    """How close in meaning each text is to its partner, as the model itself reads them when it is not steered.
+
+    The cosine of their mean states at a layer, after the mean over all of `others` has been taken off both, so that
+    0 is no closer than any two of these texts, and 1 the same.
+
+    Args:
+        lm: the model.
+        texts: such as steered continuations.
+        others: their partners, such as the continuations without steering; two or more that differ.
+        layer: one where meanings meet, in the middle.
+        batch_size: texts in one forward pass.
+
+    Raises:
+        ValueError: for lists of different length, or fewer than two texts.
+    """
+    if len(texts) != len(others) or len(texts) < 2:
+        raise ValueError(f"there are {len(texts)} texts and {len(others)} others: give two or more pairs")
+    layer = lm.check_layer(layer)
+    states = hidden_states(lm, [*texts, *others], "mean", batch_size, progress=False)[:, layer]
+    centred = states - states[len(texts) :].mean(0)
+    return torch.cosine_similarity(centred[: len(texts)], centred[len(texts) :])
+
+
+def identify(texts: Sequence[str], among: Sequence[str] | None = None) -> list[str]:
+    """The language that each text is written in, as a two-letter code, by py3langid (Lui and Baldwin 2012).
+
+    Args:
+        texts: any; of a few words it is a guess. On short sentences, told to choose among six languages, it is right.
+        among: the codes that it may be; by default any that it knows. Fewer make a better guess.
+
+    Returns:
+        One code a text, "" for a text without a letter.
+
+    Raises:
+        ValueError: for a code that it does not know.
+    """
+    identifier = _identifier(None if among is None else tuple(among))
+    return [identifier.classify(text)[0] if any(c.isalpha() for c in text) else "" for text in texts]
+
+
+@lru_cache
+def _identifier(among: tuple[str, ...] | None) -> LanguageIdentifier:
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    if among is not None:
+        if unknown := set(among) - set(identifier.labels):
+            raise ValueError(f"py3langid does not know {sorted(unknown)}: it knows {', '.join(identifier.labels)}")
+        identifier.set_languages(among)
+    return identifier

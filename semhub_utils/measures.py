@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import takewhile
 
 import torch
 from jaxtyping import Float, Int
@@ -90,7 +91,7 @@ def log_loss(
     """How surprising each continuation is to the model, in nats a token: -mean log p(token | prompt and before).
 
     Of a model that is not steered now this is the fluency of text that it wrote while it was. Prompt and
-    continuation are cut into tokens together, and what comes after the prompt's last token counts.
+    continuation are cut into tokens together, and what the prompt alone does not begin with counts.
 
     Args:
         lm: the model.
@@ -107,8 +108,8 @@ def log_loss(
     """
     if len(prompts) != len(continuations):
         raise ValueError(f"there are {len(continuations)} continuations of {len(prompts)} prompts: give one for each")
-    starts = [len(ids) for ids in lm.token_ids(prompts)]
     tokens = lm.token_ids([before + after for before, after in zip(prompts, continuations, strict=True)])
+    starts = [_begins(*pair) for pair in zip(lm.token_ids(prompts), tokens, strict=True)]
     result = torch.full((len(tokens),), torch.nan)
     for rows in batches(tokens, batch_size, progress):
 
@@ -124,6 +125,12 @@ def log_loss(
         with watch(lm, lm.n_layers, keep):
             lm.run(lm.pad([tokens[row] for row in rows]))
     return result
+
+
+def _begins(prompt: list[int], both: list[int]) -> int:
+    # Where the two meet a token may be half of either: it counts. The first of all is never predicted.
+    same = (a == b for a, b in zip(prompt, both, strict=False))
+    return max(1, sum(takewhile(bool, same)))
 
 
 def relevance(

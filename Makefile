@@ -63,6 +63,7 @@ lab: $(READY)
 
 bench: .venv/.bench
 	@$(BIN)/python benchmarks/core.py
+	@$(BIN)/python benchmarks/steering.py
 	@$(BIN)/python benchmarks/page.py
 
 print: $(READY)

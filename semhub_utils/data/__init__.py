@@ -5,6 +5,7 @@ from semhub_utils.data.cogs import cogs
 from semhub_utils.data.logical_forms import crossed, logical_forms
 from semhub_utils.data.places import calls, commas, operators, tokens_at, without_docstrings
 from semhub_utils.data.programs import humaneval, mbpp
+from semhub_utils.data.prompts import contrasts, pairs, prompts, verdicts
 from semhub_utils.data.sentences import bare, flores, sentences
 from semhub_utils.data.words import words
 
@@ -13,6 +14,7 @@ __all__ = [
     "calls",
     "cogs",
     "commas",
+    "contrasts",
     "crossed",
     "expressions",
     "flores",
@@ -21,10 +23,13 @@ __all__ = [
     "mbpp",
     "number",
     "operators",
+    "pairs",
+    "prompts",
     "read_number",
     "sentences",
     "spelled",
     "tokens_at",
+    "verdicts",
     "without_docstrings",
     "words",
 ]

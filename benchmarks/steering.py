@@ -15,10 +15,10 @@ import torch
 import transformers
 
 import semhub_utils as sh
-from semhub_utils.data import prompts
+from semhub_utils.data.prompts import pairs, prompts, verdicts
 
 LAYERS, STRENGTHS, TOKENS = (9, 11, 13, 15, 17), (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2), 20
-WORDS = prompts.verdicts("es")
+WORDS = verdicts("es")
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -31,9 +31,9 @@ def timed(work: Callable[[], object]) -> float:
 def main() -> None:
     """Measure and print."""
     lm = sh.load()
-    texts = prompts.prompts(["es"], "choose")["es"].tolist()
-    pairs = list(zip(*prompts.pairs("en"), strict=True))
-    vectors = {str(k): sh.steering_vector(lm, *pairs, k) for k in LAYERS}
+    texts = prompts(["es"], "choose")["es"].tolist()
+    sides = list(zip(*pairs("en"), strict=True))
+    vectors = {str(k): sh.steering_vector(lm, *sides, k) for k in LAYERS}
     cells = [(vectors[str(k)], s, text) for k in LAYERS for s in STRENGTHS for text in texts]
 
     def swept() -> object:

@@ -1,79 +1,96 @@
 """Choose a layer and a strength for each language, and judge steering there against 70 control vectors.
 
-Run: `python tools/steering_controls.py` (about an hour on two cores; what is finished is kept in the cache, and a
-second call goes on from there). It writes the two tables that `sh.data.controls` reads, and the key of what made
-them. A test recomputes cells of both, drawn at random.
+Run: `python tools/steering_controls.py` (about half an hour on two cores; what is finished is kept in the cache, and
+a second call goes on from there). It writes the tables that `semhub_utils/data/controls.py` reads, and the key of
+what made them. A test recomputes cells of them, drawn at random.
 """
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 import semhub_utils as sh
 from semhub_utils import cache
-from semhub_utils.data import prompts
+from semhub_utils.data.prompts import contrasts, pairs, prompts, verdicts
 
 DATA = Path(sh.data.__file__).parent
 LANGUAGES = ("es", "zh", "fr", "de", "hi")
-LAYERS = (8, 9, 10, 11, 12, 13, 15)
-STRENGTHS = (0.03, 0.05, 0.075, 0.1)
+LAYERS, SMALL = (5, 7, 8, 9, 10, 11, 12, 13, 15), 0.025
+STRENGTHS = (0.0125, 0.025, 0.0375, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
 CHOOSING, JUDGING = range(1000, 1010), range(50)  # seeds of the random vectors, not the same for both
 NEW_TOKENS = 12
 # Stricter than what is asked of the 40 prompts that judge (0.8 and 0.5), since 20 say it less surely.
 KEPT, COST = 0.85, 0.4
 
 
+def of_pairs(lm: sh.LanguageModel, texts: list[tuple[str, str]], layer: int) -> sh.SteeringVector:
+    """The steering vector of pairs, first minus second."""
+    return sh.steering_vector(lm, [one for one, _ in texts], [other for _, other in texts], layer)
+
+
 def english(lm: sh.LanguageModel, layer: int) -> sh.SteeringVector:
     """The vector under test: English good minus bad."""
-    return sh.steering_vector(lm, *zip(*prompts.pairs("en"), strict=True), layer)
+    return of_pairs(lm, pairs("en"), layer)
 
 
 def controls(lm: sh.LanguageModel, language: str, layer: int) -> dict[str, sh.SteeringVector]:
     """What the English vector is held against, all pushing equally hard, by `kind: name`."""
     tested = english(lm, layer)
-    good, bad = prompts.verdicts("en")
+    good, bad = verdicts("en")
     found = {"English: good - bad": tested}
-    found[f"own: {language}"] = sh.steering_vector(lm, *zip(*prompts.pairs(language), strict=True), layer)
+    found[f"own: {language}"] = of_pairs(lm, pairs(language), layer)
     found["unembedding: good - bad"] = sh.steering_vector(lm, good, bad, layer, method="unembedding")
     found |= {f"random: {seed}": sh.random_vector(tested, seed) for seed in JUDGING}
-    for name, pairs in prompts.contrasts().items():
-        found[f"unrelated: {name}"] = sh.steering_vector(lm, *zip(*pairs, strict=True), layer)
+    for name, texts in contrasts().items():
+        found[f"unrelated: {name}"] = of_pairs(lm, texts, layer)
     return {name: replace(vector, scale=tested.scale) for name, vector in found.items()}
 
 
 def asked(language: str, split: str) -> list[str]:
     """The prompts of a language that choose, or those that judge."""
-    return prompts.prompts([language], split)[language].tolist()
+    return prompts([language], split)[language].tolist()
 
 
 def effects(
     lm: sh.LanguageModel, vectors: dict[str, sh.SteeringVector], language: str, split: str, strength: float
 ) -> pd.DataFrame:
     """`plus`, `minus` and `effect` of each vector, means over the prompts, in nats."""
-    words = prompts.verdicts(language)
-    frame = sh.sweep(
-        lm, vectors, asked(language, split), [-strength, 0.0, strength], words, max_new_tokens=0, progress=False
-    )
-    mean = frame.groupby(["vector", "strength"], sort=False)["log_odds"].mean().unstack()
-    plus, minus = mean[strength] - mean[0.0], mean[-strength] - mean[0.0]
+    texts, words = asked(language, split), verdicts(language)
+    frame = sh.sweep(lm, vectors, texts, [-strength, strength], words, max_new_tokens=0, progress=False)
+    mean = frame.groupby(["vector", "strength"])["log_odds"].mean().unstack()
+    plus, minus = (mean[s] - float(sh.log_odds(lm, texts, *words).mean()) for s in (strength, -strength))
     return pd.DataFrame({"plus": plus, "minus": minus, "effect": (plus - minus) / 2}).loc[list(vectors)]
 
 
-def readable(lm: sh.LanguageModel, language: str, layer: int, strength: float, split: str) -> dict[str, float]:
-    """`kept` and `cost` of the English vector: the worse of the two signs."""
-    texts = asked(language, split)
-    signs = [-strength, 0.0, strength]
-    frame = sh.sweep(lm, [english(lm, layer)], texts, signs, max_new_tokens=NEW_TOKENS, progress=False)
-    written = {s: frame[frame["strength"] == s]["continuation"].tolist() for s in signs}
-    loss = {s: float(sh.log_loss(lm, texts, written[s], progress=False).nanmean()) for s in signs}
-    kept = {s: share_kept(written[s], language) for s in signs}
-    return {
-        "kept": min(kept[-strength], kept[strength]),
-        "cost": max(loss[-strength], loss[strength]) - loss[0.0],
-    }
+def layer_row(lm: sh.LanguageModel, language: str, layer: int) -> dict:
+    """How far the English vector reaches above random ones at a layer, on the prompts that choose."""
+    tested = english(lm, layer)
+    vectors = {"English": tested} | {str(seed): sh.random_vector(tested, seed) for seed in CHOOSING}
+    found = effects(lm, vectors, language, "choose", SMALL)["effect"]
+    spread = float((found.drop("English") ** 2).mean() ** 0.5)
+    return {"language": language, "layer": layer, "strength": SMALL, "effect": found["English"], "spread": spread}
+
+
+def frontier_row(lm: sh.LanguageModel, language: str, layer: int, strength: float, split: str) -> dict:
+    """What the English vector moves at a strength, and what that costs, for either sign."""
+    texts, vector = asked(language, split), english(lm, layer)
+    moved = effects(lm, {"English": vector}, language, split, strength).iloc[0]
+    row = {"language": language, "split": split, "layer": layer, "strength": strength, "n": len(texts), **moved}
+    signs = {"plain": 0.0, "plus": strength, "minus": -strength}
+    frame = sh.sweep(lm, [vector], texts, list(signs.values()), max_new_tokens=NEW_TOKENS, progress=False)
+    written = {sign: frame[frame["strength"] == s]["continuation"].tolist() for sign, s in signs.items()}
+    loss = {sign: float(sh.log_loss(lm, texts, new, progress=False).nanmean()) for sign, new in written.items()}
+    for sign in ("plus", "minus"):
+        row[f"kept_{sign}"] = share_kept(written[sign], language)
+        row[f"cost_{sign}"] = loss[sign] - loss["plain"]
+        row[f"relevance_{sign}"] = float(sh.relevance(lm, written[sign], written["plain"], layer).nanmean())
+    return row
 
 
 def share_kept(texts: list[str], language: str) -> float:
@@ -81,64 +98,74 @@ def share_kept(texts: list[str], language: str) -> float:
     return sum(code == language for code in sh.identify(texts, ["en", *LANGUAGES])) / len(texts)
 
 
-def choice_row(lm: sh.LanguageModel, language: str, layer: int, strength: float) -> dict:
-    """One cell of the grid on the prompts that choose."""
-    tested = english(lm, layer)
-    vectors = {"English": tested} | {str(seed): sh.random_vector(tested, seed) for seed in CHOOSING}
-    found = effects(lm, vectors, language, "choose", strength)["effect"]
-    row = {"language": language, "layer": layer, "strength": strength, "effect": found["English"]}
-    return row | {"spread": found.drop("English").std()} | readable(lm, language, layer, strength, "choose")
+def best_layer(rows: pd.DataFrame) -> int:
+    """The layer of one language where the vector reaches farthest above random ones."""
+    return int(rows.loc[(rows["effect"] / rows["spread"]).idxmax(), "layer"])
 
 
-def choose(grid: pd.DataFrame) -> pd.DataFrame:
-    """Mark each language's cell: of those that stay readable the one farthest above random vectors."""
-    grid = grid.assign(chosen=False)
-    for _, rows in grid.groupby("language"):
-        fine = rows[(rows["kept"] >= KEPT) & (rows["cost"] <= COST)]
-        if len(fine):
-            grid.loc[(fine["effect"] / fine["spread"]).idxmax(), "chosen"] = True
-    return grid
+def best_strength(rows: pd.DataFrame) -> float | None:
+    """The largest strength of one language that both signs stay readable at; None if there is none."""
+    kept, cost = rows[["kept_plus", "kept_minus"]].min(axis=1), rows[["cost_plus", "cost_minus"]].max(axis=1)
+    fine = rows[(kept >= KEPT) & (cost <= COST)]
+    return float(fine["strength"].max()) if len(fine) else None
 
 
-def judged(lm: sh.LanguageModel, language: str, layer: int, strength: float) -> pd.DataFrame:
+def control_rows(lm: sh.LanguageModel, language: str, layer: int, strength: float) -> list[dict]:
     """Every vector at the place that was chosen, on the prompts that judge."""
     found = effects(lm, controls(lm, language, layer), language, "judge", strength)
-    names = [name.partition(": ") for name in found.index]
-    found.insert(0, "language", language)
-    found.insert(1, "kind", [kind for kind, _, _ in names])
-    found.insert(2, "vector", [vector for _, _, vector in names])
-    found.insert(3, "layer", layer)
-    found.insert(4, "strength", strength)
-    return found.reset_index(drop=True)
+    rows = []
+    for name, moved in found.iterrows():
+        kind, _, vector = str(name).partition(": ")
+        rows.append({"language": language, "kind": kind, "vector": vector, "layer": layer, "strength": strength})
+        rows[-1] |= {str(k): float(v) for k, v in moved.items()}
+    return rows
 
 
 def key(lm: sh.LanguageModel) -> str:
     """Over the prompts and words, this tool and the model; the code of the module is held by the cells recomputed."""
-    code = [Path(__file__), DATA / "prompts.py", *sorted(DATA.glob("*prompts*.tsv")), *DATA.glob("*pairs*.tsv")]
-    return cache.key({}, code=[*code, DATA / "contrasts.tsv"], model=f"{lm.spec.name} {lm.spec.revision}")
+    data = [DATA / name for name in ("prompts.py", "prompts.tsv", "verdict_pairs.tsv", "contrasts.tsv")]
+    return cache.key({}, code=[Path(__file__), *data], model=f"{lm.spec.name} {lm.spec.revision}")
 
 
-def kept_rows(lm: sh.LanguageModel) -> Path:
-    """Where finished cells lie between two calls."""
-    return cache.root() / "steering-controls" / f"{key(lm)}.json"
+class Kept:
+    """Finished cells, in a file of the cache between two calls."""
+
+    def __init__(self, name: str):
+        self.path = cache.root() / "steering-controls" / f"{name}.json"
+        self.done = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+
+    def __call__(self, make: Callable, lm: sh.LanguageModel, *cell: Any) -> Any:
+        """What `make(lm, *cell)` returns, made once."""
+        name = f"{make.__name__} {cell}"
+        if name not in self.done:
+            self.done[name] = make(lm, *cell)
+            cache.write_text(self.path, json.dumps(self.done))
+            print(name, self.done[name] if isinstance(self.done[name], dict) else "done", file=sys.stderr)
+        return self.done[name]
 
 
 def main() -> None:
     """Make what is not made yet, and write the tables."""
     lm = sh.load("gemma-3-270m")
-    store = kept_rows(lm)
-    done = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
-    cells = [(la, k, s) for k in LAYERS for s in STRENGTHS for la in LANGUAGES]
-    for number, cell in enumerate(cells, 1):
-        if str(cell) not in done:
-            done[str(cell)] = choice_row(lm, *cell)
-            cache.write_text(store, json.dumps(done))
-        print(f"{number} of {len(cells)}:", *(f"{k} {v}" for k, v in done[str(cell)].items()), file=sys.stderr)
-    grid = choose(pd.DataFrame([done[str(cell)] for cell in cells]))
-    places = grid[grid["chosen"]].set_index("language")
-    table = pd.concat([judged(lm, la, int(r["layer"]), float(r["strength"])) for la, r in places.iterrows()])
-    for name, frame in (("choice", grid), ("controls", table)):
-        cache.write_text(DATA / f"steering_{name}.csv", frame.round(4).to_csv(index=False))
+    kept = Kept(key(lm))
+    layers = pd.DataFrame([kept(layer_row, lm, la, k) for la in tqdm(LANGUAGES, desc="layers") for k in LAYERS])
+    layer_of = {la: best_layer(rows) for la, rows in layers.groupby("language")}
+    layers["chosen"] = layers["layer"] == layers["language"].map(layer_of)
+    cells = [(la, layer_of[la], s, "choose") for la in LANGUAGES for s in STRENGTHS]
+    frontier = pd.DataFrame([kept(frontier_row, lm, *cell) for cell in tqdm(cells, desc="frontier")])
+    strength_of = {la: best_strength(rows) for la, rows in frontier.groupby("language")}
+    frontier["chosen"] = frontier["strength"] == frontier["language"].map(strength_of)
+    places = [(la, layer_of[la], s) for la in LANGUAGES if (s := strength_of[la]) is not None]
+    judged = pd.DataFrame([kept(frontier_row, lm, *place, "judge") for place in places]).assign(chosen=True)
+    tables = {
+        "layers": layers,
+        "frontier": pd.concat([frontier, judged]),
+        "controls": pd.DataFrame(
+            [r for place in tqdm(places, desc="controls") for r in kept(control_rows, lm, *place)]
+        ),
+    }
+    for name, table in tables.items():
+        cache.write_text(DATA / f"steering_{name}.csv", table.round(4).to_csv(index=False))
     made = {"key": key(lm), "model": lm.spec.name, "revision": lm.spec.revision, "new_tokens": NEW_TOKENS}
     cache.write_text(DATA / "steering_key.json", json.dumps(made, indent=1) + "\n")
 

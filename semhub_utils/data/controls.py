@@ -5,20 +5,21 @@ from importlib.resources import files
 
 import pandas as pd
 
-TABLES = ("choice", "controls")
+TABLES = ("layers", "frontier", "controls")
 
 
 def steering_table(name: str, revision: str | None = None) -> pd.DataFrame | None:
     """One table of the control run on the prompts of the book.
 
     Args:
-        name: "choice", a row for each language, layer and strength on the 20 prompts that choose: `effect`, the mean
-            of (plus - minus) / 2 of the verdict log-odds in nats; `spread`, the standard deviation of that effect
-            over random vectors; `kept`, the smaller share of continuations of the two signs that stay in the
-            language; `cost`, the larger rise of their log-loss in nats a token; `chosen`, where the language is
-            judged. Or "controls", a row for each language and vector there, on the 40 prompts that judge: `kind`
-            ("English", "own", "unembedding", "random", "unrelated"), `plus` and `minus`, the mean changes of the
-            log-odds, and `effect`.
+        name: "layers": for each language and layer, on the 20 prompts that choose, at one small strength, `effect`,
+            the mean of (plus - minus) / 2 of the verdict log-odds in nats, `spread`, its root mean square over random
+            vectors, and `chosen`. "frontier": for each language and strength at its chosen layer, `plus` and `minus`,
+            the mean changes of the log-odds, `effect`, and for either sign the share of continuations that stay in
+            the language (`kept_`), the rise of their log-loss in nats a token (`cost_`) and `relevance_`; the 20
+            prompts of `split` "choose" pick the strength, those of "judge" are measured there. "controls": a row for
+            each language and vector there, on the 40 prompts that judge, `kind` being "English", "own",
+            "unembedding", "random" or "unrelated".
         revision: that of the model at hand; by default it is not asked.
 
     Returns:

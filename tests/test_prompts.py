@@ -4,7 +4,9 @@ import re
 import unicodedata
 
 import pytest
+import torch
 
+import semhub_utils as sh
 from semhub_utils import data
 from semhub_utils.data import contrasts, pairs, prompts, verdicts
 from semhub_utils.data.prompts import LANGUAGES
@@ -116,6 +118,18 @@ def test_no_first_token_of_the_embedded_model_is_on_both_sides(language, embedde
         ]
         assert not first[0] & first[1]
     assert (word_ids(embedded_lm, [(good, bad)]) >= 0).sum() >= 24
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_embedded_model_expects_a_verdict_after_every_opening(table, language, embedded_lm):
+    """The verdicts' first tokens get a fifth of the probability on average; nearly all of it is the good ones'."""
+    states = sh.hidden_states(embedded_lm, table[language].tolist(), batch_size=60, progress=False)[:, -1]
+    with torch.no_grad():
+        p = embedded_lm.head(embedded_lm.final_norm(states)).float().softmax(-1)
+    good, bad = (p[:, ids[ids >= 0]].sum(1) for ids in word_ids(embedded_lm, [verdicts(language)])[0])
+    assert (good + bad).min() > 0.03
+    assert 0.18 < (good + bad).mean() < 0.4
+    assert (good > bad).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

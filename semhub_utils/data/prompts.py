@@ -13,7 +13,7 @@ LANGUAGES = ("en", "es", "zh", "fr", "de", "hi")
 SPLITS = ("choose", "judge")
 
 # No word on one side begins with the same token of the embedded model as one on the other, with a space before it or
-# without; and none whose first token is another word of the language (German "langweilig" begins with "lang").
+# without; and none whose first token is a word of another meaning (German "langweilig" begins with "lang", long).
 _VERDICTS = {
     "en": (
         "good great nice wonderful excellent beautiful fantastic amazing interesting pleasant delicious "
@@ -22,20 +22,20 @@ _VERDICTS = {
         "mediocre nasty lousy rude uncomfortable annoying unfriendly sad",
     ),
     "es": (
-        "bueno buena buenos buenas bien excelente maravilloso maravillosa fantástico fantástica agradable "
-        "bonito bonita hermoso hermosa interesante interesantes divertido divertida genial",
+        "bueno buena buenos buenas bien excelente maravilloso fantástico agradable amable bonito bonita "
+        "hermoso hermosa interesante divertido divertida lindo linda genial",
         "malo mala malos malas mal horrible terrible fea feo pésimo pésima decepcionante desagradable "
-        "mediocre triste lamentable negativo ridículo fatal deplorable",
+        "mediocre triste negativo ridículo fatal deplorable",
     ),
     "fr": (
-        "bon bonne bons bonnes bien beau belle excellent excellente agréable magnifique merveilleux délicieux "
-        "délicieuse intéressant intéressante sympathique réussi superbe génial",
+        "bon bonne bons bonnes bien beau belle excellent agréable magnifique délicieux délicieuse intéressant "
+        "intéressante sympa joli jolie réussi superbe génial",
         "mauvais mauvaise horrible affreux affreuse nul nulle ennuyeux ennuyeuse désagréable médiocre pénible "
         "triste ridicule fade laid catastrophique lamentable",
     ),
     "de": (
-        "gut toll wunderbar großartig ausgezeichnet lecker angenehm nett freundlich spannend interessant "
-        "köstlich super fantastisch gelungen perfekt",
+        "gut toll wunderbar ausgezeichnet lecker angenehm nett freundlich spannend interessant köstlich super "
+        "cool fantastisch hübsch gelungen perfekt",
         "schlecht schlimm hässlich unangenehm unfreundlich grausam traurig negativ katastrophal problematisch "
         "lächerlich ekelhaft mies miserabel",
     ),
@@ -45,7 +45,7 @@ _VERDICTS = {
     ),
     "hi": (
         "अच्छा अच्छी अच्छे बढ़िया शानदार सुंदर सुन्दर स्वादिष्ट मज़ेदार प्यारा प्यारी दिलचस्प रोचक आरामदायक लाजवाब पसंद अद्भुत उत्कृष्ट मधुर",
-        "बुरा बुरी खराब ख़राब घटिया बेकार भयानक निराशाजनक निराश दुखद खतरनाक कमजोर गलत शर्मनाक दर्दनाक नकारात्मक असफल",
+        "बुरा बुरी खराब घटिया बेकार भयानक निराशाजनक निराश दुखद खतरनाक कमजोर गलत शर्मनाक दर्दनाक नकारात्मक असफल",
     ),
 }
 
@@ -87,8 +87,8 @@ def verdicts(language: str) -> tuple[list[str], list[str]]:
         language: a two-letter code out of `LANGUAGES`.
 
     Returns:
-        (good words, bad words): 14 to 20 of each, the commonest first. Under the tokenizer of the embedded model no
-        good word begins with the token that a bad one begins with; under another they may.
+        (good words, bad words): 14 to 20 of each. Under the tokenizer of the embedded model no good word begins with
+        the token that a bad one begins with; under another one it may, and `log_odds` then asks to leave it out.
 
     Raises:
         ValueError: for a language that is not there, with those that are.

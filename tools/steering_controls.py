@@ -21,8 +21,8 @@ from semhub_utils.data.prompts import contrasts, pairs, prompts, verdicts
 
 DATA = Path(sh.data.__file__).parent
 LANGUAGES = ("es", "zh", "fr", "de", "hi")
-LAYERS, SMALL = (5, 7, 8, 9, 10, 11, 12, 13, 15), 0.025
-STRENGTHS = (0.0125, 0.025, 0.0375, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
+LAYERS, SMALL = (7, 9, 10, 11, 12, 13), 0.025
+STRENGTHS = (0.0125, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3)
 CHOOSING, JUDGING = range(1000, 1010), range(50)  # seeds of the random vectors, not the same for both
 NEW_TOKENS = 12
 # Stricter than what is asked of the 40 prompts that judge (0.8 and 0.5), since 20 say it less surely.

@@ -122,9 +122,10 @@ def control_rows(lm: sh.LanguageModel, language: str, layer: int, strength: floa
 
 
 def key(lm: sh.LanguageModel) -> str:
-    """Over the prompts and words, this tool and the model; the code of the module is held by the cells recomputed."""
-    data = [DATA / name for name in ("prompts.py", "prompts.tsv", "verdict_pairs.tsv", "contrasts.tsv")]
-    return cache.key({}, code=[Path(__file__), *data], model=f"{lm.spec.name} {lm.spec.revision}")
+    """Over all prompts and words, this tool and the model; the code of the module is held by the cells recomputed."""
+    texts = [prompts(["en", *LANGUAGES]).to_csv(), {la: [verdicts(la), pairs(la)] for la in ("en", *LANGUAGES)}]
+    model = f"{lm.spec.name} {lm.spec.revision}"
+    return cache.key([*texts, contrasts()], code=[Path(__file__)], model=model)
 
 
 class Kept:

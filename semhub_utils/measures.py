@@ -29,8 +29,8 @@ def log_odds(
     """How much likelier the next word is one of `positive` than one of `negative`.
 
     log sum p(positive) - log sum p(negative), over the first tokens of the words with and without a space before
-    them. Only those rows of the unembedding are used, so it costs no more than the blocks. Under `steer` or `edit`
-    it is that of the changed model.
+    them; a token that both sides have says nothing and is left out. Only those rows of the unembedding are used, so
+    it costs no more than the blocks. Under `steer` or `edit` it is that of the changed model.
 
     Args:
         lm: the model.
@@ -43,14 +43,14 @@ def log_odds(
         float32 on the CPU, in nats.
 
     Raises:
-        ValueError: for an empty side, a word that is no token, or a first token that both sides share.
+        ValueError: for an empty side, a word that is no token, or a side whose every first token the other has.
     """
     ids = word_ids(lm, [(positive, negative)])
     return odds_of(lm, hidden_states(lm, texts, batch_size=batch_size, progress=False)[:, -1], ids)
 
 
 def word_ids(lm: LanguageModel, words: Sequence[Words]) -> Int[Tensor, "pairs 2 tokens"]:
-    """The first tokens of both sides of each pair of lists, -1 where a side has fewer; errors as in `log_odds`."""
+    """The first tokens of each side that the other has not, -1 where a side has fewer; errors as in `log_odds`."""
     rows = []
     for pair in words:
         if len(pair) != 2 or not all(len(side) for side in pair):
@@ -62,10 +62,11 @@ def word_ids(lm: LanguageModel, words: Sequence[Words]) -> Int[Tensor, "pairs 2 
             {int(i): word for word in side for i in read_targets(lm, {word: word}, 1)[0].ids.flatten() if i >= 0}
             for side in pair
         ]
-        if both := found[0].keys() & found[1].keys():
+        both = found[0].keys() & found[1].keys()
+        if not all(side.keys() - both for side in found):
             names = ", ".join(f"{found[0][i]!r} and {found[1][i]!r}" for i in both)
-            raise ValueError(f"{names} begin with the same token in {lm.spec.name}: leave one of them out")
-        rows += [torch.tensor(list(side)) for side in found]
+            raise ValueError(f"{names} begin with the same token in {lm.spec.name}, and a side has no other: add words")
+        rows += [torch.tensor([i for i in side if i not in both]) for side in found]
     return pad_sequence(rows, batch_first=True, padding_value=-1).unflatten(0, (-1, 2))
 
 

@@ -105,6 +105,11 @@ def test_a_sentence_is_read_in_its_language():
     assert sh.identify(["1 + 1 = 2", "", "Der Hund schläft im Garten"]) == ["", "", "de"]
 
 
+def test_a_first_token_that_both_sides_have_is_left_out(llama):
+    alone = sh.log_odds(llama, "The dog", ["cat"], ["bird"])
+    torch.testing.assert_close(sh.log_odds(llama, "The dog", ["cat", "dog"], ["bird", "dog"]), alone)
+
+
 def test_bad_input_is_named(llama, untyped):
     odds = untyped(sh.log_odds)
     with pytest.raises(ValueError, match="neither of them empty"):

@@ -349,3 +349,14 @@ def test_the_books_own_claims_are_well_formed():
 def test_a_claim_with_a_typo_or_without_a_threshold_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         Claim(id="a", chapter="c", statement="s", measure="m", layer_rule="r", **given)
+
+
+def test_a_mean_is_recorded_with_its_interval(llama):
+    found = Chapter("part/one", llama)
+    scores = [1.0, 2.0, 4.0, 3.0, 2.0, 5.0]
+    assert found.mean("peak-in-the-middle", scores, null=0.5)
+    (kept,) = found.results
+    low, high = sh.interval(sh.bootstrap(np.array(scores)))
+    assert (kept["value"], kept["low"], kept["high"]) == pytest.approx((np.mean(scores), low, high))
+    assert (kept["n"], kept["null"]) == (6, 0.5)
+    assert not found.mean("peak-in-the-middle", [0.1] * 7)  # one value only: the interval is a point

@@ -88,7 +88,7 @@ def verdicts(language: str) -> tuple[list[str], list[str]]:
 
     Returns:
         (good words, bad words): 14 to 20 of each. Under the tokenizer of the embedded model no good word begins with
-        the token that a bad one begins with; under another one it may, and `log_odds` then asks to leave it out.
+        the token that a bad one begins with; under another one it may, and `log_odds` leaves that token out.
 
     Raises:
         ValueError: for a language that is not there, with those that are.

@@ -82,8 +82,9 @@ def test_every_language_has_all_its_controls(tables):
 
 def test_the_rule_takes_the_largest_strength_that_reads_well():
     rows = pd.DataFrame({"strength": [0.1, 0.2, 0.3], "kept_plus": [1, 0.9, 1], "kept_minus": [1, 0.9, 0.8]})
-    rows = rows.assign(cost_plus=[0.1, 0.2, 0.3], cost_minus=[0.0, 0.4, 0.1])
+    rows = rows.assign(cost_plus=[0.1, 0.2, 0.3], cost_minus=[0.0, 0.4, 0.1], effect=[1, 2, 9], spread=[0.5, 1.1, 1])
     assert tool.best_strength(rows) == 0.2
+    assert tool.best_strength(rows.assign(spread=[0.5, 1.2, 1])) == 0.1
     assert tool.best_strength(rows.assign(cost_minus=0.41)) is None
     assert tool.best_layer(pd.DataFrame({"layer": [3, 5, 7], "effect": [1, 3, 4], "spread": [1, 1, 2]})) == 5
 

@@ -68,13 +68,13 @@ def effects(
     return pd.DataFrame({"plus": plus, "minus": minus, "effect": (plus - minus) / 2}).loc[list(vectors)]
 
 
-def layer_row(lm: sh.LanguageModel, language: str, layer: int) -> dict:
-    """How far the English vector reaches above random ones at a layer, on the prompts that choose."""
+def layer_row(lm: sh.LanguageModel, language: str, layer: int, strength: float = SMALL) -> dict:
+    """How far the English vector reaches above random ones, on the prompts that choose."""
     tested = english(lm, layer)
     vectors = {"English": tested} | {str(seed): sh.random_vector(tested, seed) for seed in CHOOSING}
-    found = effects(lm, vectors, language, "choose", SMALL)["effect"]
+    found = effects(lm, vectors, language, "choose", strength)["effect"]
     spread = float((found.drop("English") ** 2).mean() ** 0.5)
-    return {"language": language, "layer": layer, "strength": SMALL, "effect": found["English"], "spread": spread}
+    return {"language": language, "layer": layer, "strength": strength, "effect": found["English"], "spread": spread}
 
 
 def frontier_row(lm: sh.LanguageModel, language: str, layer: int, strength: float, split: str) -> dict:
@@ -103,11 +103,20 @@ def best_layer(rows: pd.DataFrame) -> int:
     return int(rows.loc[(rows["effect"] / rows["spread"]).idxmax(), "layer"])
 
 
-def best_strength(rows: pd.DataFrame) -> float | None:
-    """The largest strength of one language that both signs stay readable at; None if there is none."""
+def readable(rows: pd.DataFrame) -> pd.Series:
+    """At which strengths both signs stay readable."""
     kept, cost = rows[["kept_plus", "kept_minus"]].min(axis=1), rows[["cost_plus", "cost_minus"]].max(axis=1)
-    fine = rows[(kept >= KEPT) & (cost <= COST)]
-    return float(fine["strength"].max()) if len(fine) else None
+    return (kept >= KEPT) & (cost <= COST)
+
+
+def best_strength(rows: pd.DataFrame) -> float | None:
+    """The largest readable strength that is nine tenths as far above random vectors as the best; None without any.
+
+    With strength the effect grows, and the damage that any push does grows faster.
+    """
+    fine = rows[readable(rows)]
+    above = fine["effect"] / fine["spread"]
+    return float(fine.loc[above >= 0.9 * above.max(), "strength"].max()) if len(fine) else None
 
 
 def control_rows(lm: sh.LanguageModel, language: str, layer: int, strength: float) -> list[dict]:
@@ -122,9 +131,10 @@ def control_rows(lm: sh.LanguageModel, language: str, layer: int, strength: floa
 
 
 def key(lm: sh.LanguageModel) -> str:
-    """Over the prompts and words, this tool and the model; the code of the module is held by the cells recomputed."""
-    data = [DATA / name for name in ("prompts.py", "prompts.tsv", "verdict_pairs.tsv", "contrasts.tsv")]
-    return cache.key({}, code=[Path(__file__), *data], model=f"{lm.spec.name} {lm.spec.revision}")
+    """Over all prompts and words, this tool and the model; the code of the module is held by the cells recomputed."""
+    texts = [prompts(["en", *LANGUAGES]).to_csv(), {la: [verdicts(la), pairs(la)] for la in ("en", *LANGUAGES)}]
+    model = f"{lm.spec.name} {lm.spec.revision}"
+    return cache.key([*texts, contrasts()], code=[Path(__file__)], model=model)
 
 
 class Kept:
@@ -153,6 +163,8 @@ def main() -> None:
     layers["chosen"] = layers["layer"] == layers["language"].map(layer_of)
     cells = [(la, layer_of[la], s, "choose") for la in LANGUAGES for s in STRENGTHS]
     frontier = pd.DataFrame([kept(frontier_row, lm, *cell) for cell in tqdm(cells, desc="frontier")])
+    rows = zip(cells, readable(frontier), strict=True)
+    frontier["spread"] = [kept(layer_row, lm, *cell[:3])["spread"] if fine else None for cell, fine in tqdm(rows)]
     strength_of = {la: best_strength(rows) for la, rows in frontier.groupby("language")}
     frontier["chosen"] = frontier["strength"] == frontier["language"].map(strength_of)
     places = [(la, layer_of[la], s) for la in LANGUAGES if (s := strength_of[la]) is not None]

@@ -16,10 +16,10 @@ def steering_table(name: str, revision: str | None = None) -> pd.DataFrame | Non
             the mean of (plus - minus) / 2 of the verdict log-odds in nats, `spread`, its root mean square over random
             vectors, and `chosen`. "frontier": for each language and strength at its chosen layer, `plus` and `minus`,
             the mean changes of the log-odds, `effect`, and for either sign the share of continuations that stay in
-            the language (`kept_`), the rise of their log-loss in nats a token (`cost_`) and `relevance_`; the 20
-            prompts of `split` "choose" pick the strength, those of "judge" are measured there. "controls": a row for
-            each language and vector there, on the 40 prompts that judge, `kind` being "English", "own",
-            "unembedding", "random" or "unrelated".
+            the language (`kept_`), the rise of their log-loss in nats a token (`cost_`) and `relevance_`; `spread`
+            where that reads well; the 20 prompts of `split` "choose" pick the strength, those of "judge" are measured
+            there. "controls": a row for each language and vector there, on the 40 prompts that judge, `kind` being
+            "English", "own", "unembedding", "random" or "unrelated".
         revision: that of the model at hand; by default it is not asked.
 
     Returns:

@@ -6,7 +6,7 @@ from semhub_utils.hardware import chosen
 from semhub_utils.hooks import edit, record
 from semhub_utils.language_model import LanguageModel, ModelSpec
 from semhub_utils.lens import lens_logits, logit_lens, top_tokens
-from semhub_utils.measures import identify, log_loss, log_odds, relevance
+from semhub_utils.measures import identify, log_loss, log_odds, relevance, sentiment
 from semhub_utils.models import REGISTRY, load
 from semhub_utils.resampling import bootstrap, flip_signs, holm, interval, pick_and_judge
 from semhub_utils.results import say
@@ -49,6 +49,7 @@ __all__ = [
     "relevance",
     "results",
     "say",
+    "sentiment",
     "similarity",
     "steer",
     "steering_vector",

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import takewhile
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import pipeline
 
 from semhub_utils.hooks import State, Where, watch
 from semhub_utils.language_model import LanguageModel
@@ -163,6 +165,31 @@ def relevance(
     states = hidden_states(lm, [*texts, *others], "mean", batch_size, progress=False)[:, layer]
     centred = states - states[len(texts) :].mean(0)
     return torch.cosine_similarity(centred[: len(texts)], centred[len(texts) :])
+
+
+def sentiment(texts: Sequence[str], classifier: str, batch_size: int = 32) -> Float[Tensor, " texts"]:
+    """p(positive) - p(negative) of each text, by a classifier that knows nothing of the model that wrote it.
+
+    Args:
+        texts: any.
+        classifier: a sequence classifier with a positive and a negative label: a name on the hub, such as
+            "cardiffnlp/twitter-xlm-roberta-base-sentiment" (eight languages, Barbieri et al. 2022), or a folder.
+        batch_size: texts in one forward pass.
+
+    Raises:
+        ValueError: for a classifier without such labels, with those that it has.
+    """
+    judge: Any = pipeline("text-classification", model=classifier, top_k=None)
+    labels = {str(label).lower(): sign for label in judge.model.config.id2label.values() if (sign := _sign(str(label)))}
+    if sorted(labels.values()) != [-1, 1]:
+        known = ", ".join(map(str, judge.model.config.id2label.values()))
+        raise ValueError(f"{classifier} has the labels {known}: give a classifier with one positive and one negative")
+    found = judge(list(texts), batch_size=batch_size, truncation=True)
+    return torch.tensor([sum(labels.get(p["label"].lower(), 0) * p["score"] for p in scores) for scores in found])
+
+
+def _sign(label: str) -> int:
+    return label.lower().startswith("pos") - label.lower().startswith("neg")
 
 
 def identify(texts: Sequence[str], among: Sequence[str] | None = None) -> list[str]:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import transformers
 
 import semhub_utils as sh
 from semhub_utils.data.sentences import bare, sentences
@@ -108,6 +109,41 @@ def test_a_sentence_is_read_in_its_language():
 def test_a_first_token_that_both_sides_have_is_left_out(llama):
     alone = sh.log_odds(llama, "The dog", ["cat"], ["bird"])
     torch.testing.assert_close(sh.log_odds(llama, "The dog", ["cat", "dog"], ["bird", "dog"]), alone)
+
+
+@pytest.fixture
+def classifier(tokenizer_of, tmp_path):
+    """A tiny random classifier in a folder, with labels of one's own."""
+
+    def make(labels):
+        tokenizer = tokenizer_of("bytes", True, True, "right")
+        torch.manual_seed(0)
+        sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, num_labels=3)
+        config = transformers.BertConfig(
+            vocab_size=len(tokenizer), id2label=dict(enumerate(labels)), initializer_range=0.5, **sizes
+        )
+        transformers.BertForSequenceClassification(config).eval().save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        return str(tmp_path)
+
+    return make
+
+
+def test_sentiment_is_positive_minus_negative(classifier):
+    folder = classifier(["Negative", "neutral", "POSITIVE"])
+    found = sh.sentiment(PROMPTS, folder)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        for text, value in zip(PROMPTS, found, strict=True):
+            p = model(input_ids=torch.tensor([tokenizer(text).input_ids])).logits[0].softmax(-1)
+            assert float(value) == pytest.approx(float(p[2] - p[0]), abs=1e-4)
+    assert found.unique().numel() == len(PROMPTS)
+
+
+def test_a_classifier_without_sentiment_is_refused(classifier):
+    with pytest.raises(ValueError, match="has the labels 1 star, 2 stars, 3 stars: give a classifier with one pos"):
+        sh.sentiment(PROMPTS, classifier(["1 star", "2 stars", "3 stars"]))
 
 
 def test_bad_input_is_named(llama, untyped):

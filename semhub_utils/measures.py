@@ -117,17 +117,22 @@ def log_loss(
     for rows in batches(tokens, batch_size, progress):
 
         def keep(_: int, state: State, where: Where, rows: Sequence[int] = rows) -> None:
-            for line, row in enumerate(rows):
-                before = state[line, where.index[line] >= 0][starts[row] - 1 : -1]
-                if len(before):
-                    with torch.no_grad():
-                        logits = lm.head(lm.final_norm(before).to(lm.head_device))
-                    logp = lm.scale_logits(logits).float().log_softmax(-1).cpu()
-                    result[row] = -logp.gather(1, torch.tensor(tokens[row][starts[row] :])[:, None]).mean()
+            # All texts of the batch together: the head is read from memory once for many tokens.
+            at = [state[line, where.index[line] >= 0][starts[row] - 1 : -1] for line, row in enumerate(rows)]
+            new = torch.tensor([token for row in rows for token in tokens[row][starts[row] :]], dtype=torch.long)
+            lost = [_loss(lm, *part) for part in zip(torch.cat(at).split(64), new.split(64), strict=True)]
+            for row, loss in zip(rows, torch.cat(lost).split([len(states) for states in at]), strict=True):
+                result[row] = loss.mean()
 
         with watch(lm, lm.n_layers, keep):
             lm.run(lm.pad([tokens[row] for row in rows]))
     return result
+
+
+def _loss(lm: LanguageModel, states: Float[Tensor, "tokens d_model"], new: Int[Tensor, " tokens"]) -> Tensor:
+    with torch.no_grad():
+        logits = lm.scale_logits(lm.head(lm.final_norm(states).to(lm.head_device))).float()
+    return (logits.logsumexp(-1) - logits.gather(1, new[:, None].to(logits.device))[:, 0]).cpu()
 
 
 def _begins(prompt: list[int], both: list[int]) -> int:

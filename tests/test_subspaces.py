@@ -87,7 +87,7 @@ def test_a_share_that_cannot_be_had_is_refused_with_what_can():
         subspaces.random_directions(covariance, 2, 0.999)
 
 
-@pytest.mark.parametrize("k", [0, 4, True, 1.0])
+@pytest.mark.parametrize("k", [0, 4, True])
 def test_a_number_of_directions_that_is_none_is_refused(k):
     with pytest.raises(ValueError, match="give 1 to 3"):
         subspaces.main_directions(torch.eye(3), k)

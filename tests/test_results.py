@@ -351,7 +351,7 @@ def test_a_claim_with_a_typo_or_without_a_threshold_is_refused(given, message):
         Claim(id="a", chapter="c", statement="s", measure="m", layer_rule="r", **given)
 
 
-def test_a_mean_is_recorded_with_its_interval(llama):
+def test_a_mean_is_recorded_with_its_interval(book, llama):
     found = Chapter("part/one", llama)
     scores = [1.0, 2.0, 4.0, 3.0, 2.0, 5.0]
     assert found.mean("peak-in-the-middle", scores, null=0.5)

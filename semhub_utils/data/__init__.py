@@ -3,6 +3,7 @@
 from semhub_utils.data.arithmetic import expressions, number, read_number, spelled
 from semhub_utils.data.cogs import cogs
 from semhub_utils.data.logical_forms import crossed, logical_forms
+from semhub_utils.data.openings import openings, range_arguments
 from semhub_utils.data.places import calls, commas, operators, tokens_at, without_docstrings
 from semhub_utils.data.programs import humaneval, mbpp
 from semhub_utils.data.prompts import contrasts, pairs, prompts, verdicts
@@ -22,9 +23,11 @@ __all__ = [
     "logical_forms",
     "mbpp",
     "number",
+    "openings",
     "operators",
     "pairs",
     "prompts",
+    "range_arguments",
     "read_number",
     "sentences",
     "spelled",

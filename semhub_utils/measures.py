@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import pipeline
 
 from semhub_utils.hooks import State, Where, watch
 from semhub_utils.language_model import LanguageModel
@@ -179,6 +178,8 @@ def sentiment(texts: Sequence[str], classifier: str, batch_size: int = 32) -> Fl
     Raises:
         ValueError: for a classifier without such labels, with those that it has.
     """
+    from transformers import pipeline  # late: it brings in all kinds of pipelines, a second for everybody else
+
     judge: Any = pipeline("text-classification", model=classifier, top_k=None)
     labels = {str(label).lower(): sign for label in judge.model.config.id2label.values() if (sign := _sign(str(label)))}
     if sorted(labels.values()) != [-1, 1]:

@@ -36,10 +36,14 @@ def main() -> None:
     vectors = {str(k): sh.steering_vector(lm, *sides, k) for k in LAYERS}
     cells = [(vectors[str(k)], s, text) for k in LAYERS for s in STRENGTHS for text in texts]
 
+    took: dict[str | None, float] = {}
+
     def swept() -> object:
+        """sweep, 20 tokens each"""
         return sh.sweep(lm, vectors, texts, STRENGTHS, max_new_tokens=TOKENS, progress=False)
 
     def bare() -> None:
+        """the bare work: generate in batches, no hook"""
         rows = texts * len(STRENGTHS)
         for _ in LAYERS:
             for start in range(0, len(rows), 64):
@@ -48,32 +52,37 @@ def main() -> None:
                 lm.model.generate(**inputs, max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False)
 
     def alone() -> None:
+        """steered and generated one at a time"""
         for vector, strength, text in cells[::10]:
             with sh.steer(lm, vector, strength):
                 lm.generate(text, max_new_tokens=TOKENS)
 
     def odds() -> object:
+        """sweep, log-odds of the next word only"""
         return sh.sweep(lm, vectors, texts, STRENGTHS, WORDS, max_new_tokens=0, progress=False)
 
     def odds_whole() -> None:
+        """the same log-odds by whole passes"""
         for vector in vectors.values():
             for strength in STRENGTHS:
                 with sh.steer(lm, vector, strength):
                     sh.log_odds(lm, texts, *WORDS)
 
     lm.generate(texts[:2], max_new_tokens=2)  # brings in every weight
-    with torch.no_grad():
-        took = {name.__name__: timed(name) for name in (swept, bare, alone, odds, odds_whole)}
-    took["alone"] *= 10
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     print(f"{versions}, {torch.get_num_threads()} threads, {platform.machine()}, {lm}\n")
     print("| sweep of 700 cells | seconds | times the bare work | allowed |")
     print("|---|---|---|---|")
-    print(f"| sweep, {TOKENS} tokens each | {took['swept']:.0f} | {took['swept'] / took['bare']:.2f} | 360 s |")
-    print(f"| the bare work: generate in batches, no hook | {took['bare']:.0f} | 1.00 | |")
-    print(f"| steered and generated one at a time | {took['alone']:.0f} | {took['alone'] / took['bare']:.2f} | |")
-    print(f"| sweep, log-odds of the next word only | {took['odds']:.1f} | {took['odds'] / took['odds_whole']:.2f} | |")
-    print(f"| the same by whole passes | {took['odds_whole']:.1f} | 1.00 | |")
+    with torch.no_grad():
+        for plain, ours, times in ((bare, swept, 1), (bare, alone, 10), (odds_whole, odds, 1)):
+            if plain.__doc__ not in took:
+                took[plain.__doc__] = timed(plain)
+            base = took[plain.__doc__]
+            seconds = times * timed(ours)
+            limit = "360 s" if ours is swept else ""
+            print(f"| {ours.__doc__} | {seconds:.1f} | {seconds / base:.2f} | {limit} |", flush=True)
+    for name, seconds in took.items():
+        print(f"| {name} | {seconds:.1f} | 1.00 | |")
 
 
 if __name__ == "__main__":

@@ -15,14 +15,10 @@ import build_book
 from semhub_utils import cache, results
 
 CHAPTERS = build_book.chapters()
-# Runs beside the book's own, which must find what it finds. All of them take a quarter of an hour: each day has one,
-# and half of the chapters on a model that knows nothing (SEMHUB_AGAIN=all runs everything).
+# Runs beside the book's own, which must find what it finds. All of them take ten minutes: each day has one, and
+# half of the chapters on a model that knows nothing (SEMHUB_AGAIN=all runs everything).
 OTHERS = [(f"evidence/{name}", {"seed": 1}) for name in ("arithmetic", "code", "formal-semantics")]
 OTHERS += [("evidence/languages", {"seed": 1, "subset": "others"})]  # both at once: a run takes long
-OTHERS += [
-    (f"causality/{name}", {"seed": 1})
-    for name in ("steering-languages", "steering-arithmetic-and-code", "is-the-hub-necessary")
-]
 TODAY = datetime.now(UTC).toordinal()
 ALL = os.environ.get("SEMHUB_AGAIN") == "all"
 AGAIN = OTHERS if ALL else [OTHERS[TODAY % len(OTHERS)]]

@@ -32,6 +32,7 @@ HOLD_OF_ANY_MODEL = {
     "the-word-above-its-gloss-at-the-end",
     "steered-text-stays-fluent",
     "inside-above-outside",
+    "inside-above-random-parts",
     "a-push-at-the-first-token-does-less",
 }
 

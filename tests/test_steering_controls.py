@@ -32,9 +32,9 @@ def test_the_tables_are_of_this_model_these_prompts_and_this_tool(embedded_lm):
 
 def test_fourteen_cells_of_the_controls(embedded_lm, tables):
     for row in drawn(tables["controls"], 14):
-        vectors = tool.controls(embedded_lm, row.language, int(row.layer))
         name = f"{row.kind}: {row.vector}"
-        found = tool.effects(embedded_lm, {name: vectors[name]}, row.language, "judge", row.strength).iloc[0]
+        vectors = tool.controls(embedded_lm, [name], int(row.layer))
+        found = tool.effects(embedded_lm, vectors, row.language, "judge", row.strength).iloc[0]
         assert found.tolist() == pytest.approx(row[["plus", "minus", "effect"]].tolist(), abs=0.02), (name, TODAY)
 
 

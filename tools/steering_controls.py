@@ -39,17 +39,28 @@ def english(lm: sh.LanguageModel, layer: int) -> sh.SteeringVector:
     return of_pairs(lm, pairs("en"), layer)
 
 
-def controls(lm: sh.LanguageModel, language: str, layer: int) -> dict[str, sh.SteeringVector]:
-    """What the English vector is held against, all pushing equally hard, by `kind: name`."""
+def control_names(language: str) -> list[str]:
+    """The English vector and what it is held against, each as `kind: name`."""
+    first = ["English: good - bad", f"own: {language}", "unembedding: good - bad"]
+    return first + [f"random: {seed}" for seed in JUDGING] + [f"unrelated: {name}" for name in contrasts()]
+
+
+def controls(lm: sh.LanguageModel, names: list[str], layer: int) -> dict[str, sh.SteeringVector]:
+    """The vectors of some of `control_names`, all pushing equally hard."""
     tested = english(lm, layer)
-    good, bad = verdicts("en")
-    found = {"English: good - bad": tested}
-    found[f"own: {language}"] = of_pairs(lm, pairs(language), layer)
-    found["unembedding: good - bad"] = sh.steering_vector(lm, good, bad, layer, method="unembedding")
-    found |= {f"random: {seed}": sh.random_vector(tested, seed) for seed in JUDGING}
-    for name, texts in contrasts().items():
-        found[f"unrelated: {name}"] = of_pairs(lm, texts, layer)
-    return {name: replace(vector, scale=tested.scale) for name, vector in found.items()}
+    found = {}
+    for named in names:
+        kind, _, name = named.partition(": ")
+        if kind == "English":
+            vector = tested
+        elif kind == "random":
+            vector = sh.random_vector(tested, int(name))
+        elif kind == "unembedding":
+            vector = sh.steering_vector(lm, *verdicts("en"), layer, method="unembedding")
+        else:
+            vector = of_pairs(lm, pairs(name) if kind == "own" else contrasts()[name], layer)
+        found[named] = replace(vector, scale=tested.scale)
+    return found
 
 
 def asked(language: str, split: str) -> list[str]:
@@ -64,7 +75,8 @@ def effects(
     texts, words = asked(language, split), verdicts(language)
     frame = sh.sweep(lm, vectors, texts, [-strength, strength], words, max_new_tokens=0, progress=False)
     mean = frame.groupby(["vector", "strength"])["log_odds"].mean().unstack()
-    plus, minus = (mean[s] - float(sh.log_odds(lm, texts, *words).mean()) for s in (strength, -strength))
+    resting = float(sh.log_odds(lm, texts, *words).mean())
+    plus, minus = mean[strength] - resting, mean[-strength] - resting
     return pd.DataFrame({"plus": plus, "minus": minus, "effect": (plus - minus) / 2}).loc[list(vectors)]
 
 
@@ -121,7 +133,7 @@ def best_strength(rows: pd.DataFrame) -> float | None:
 
 def control_rows(lm: sh.LanguageModel, language: str, layer: int, strength: float) -> list[dict]:
     """Every vector at the place that was chosen, on the prompts that judge."""
-    found = effects(lm, controls(lm, language, layer), language, "judge", strength)
+    found = effects(lm, controls(lm, control_names(language), layer), language, "judge", strength)
     rows = []
     for name, moved in found.iterrows():
         kind, _, vector = str(name).partition(": ")

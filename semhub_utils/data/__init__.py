@@ -2,6 +2,7 @@
 
 from semhub_utils.data.arithmetic import expressions, number, read_number, spelled
 from semhub_utils.data.cogs import cogs
+from semhub_utils.data.images import pictures, scene, square, things
 from semhub_utils.data.logical_forms import crossed, logical_forms
 from semhub_utils.data.openings import openings, range_arguments
 from semhub_utils.data.places import calls, commas, operators, tokens_at, without_docstrings
@@ -26,11 +27,15 @@ __all__ = [
     "openings",
     "operators",
     "pairs",
+    "pictures",
     "prompts",
     "range_arguments",
     "read_number",
+    "scene",
     "sentences",
     "spelled",
+    "square",
+    "things",
     "tokens_at",
     "verdicts",
     "without_docstrings",

@@ -1,0 +1,91 @@
+"""A picture file of any kind as a square one of known size and colour mode."""
+
+import gzip
+import io
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SIDE = 224  # what the embedded encoder takes
+_MOST_PIXELS = 50_000_000
+
+
+def open_picture(
+    picture: str | Path | Image.Image, size: int | None = SIDE, background: str | None = "white"
+) -> Image.Image:
+    """A picture as a square RGB one, the whole of it, centred.
+
+    Of an animation the first frame is taken; a palette is resolved, 16-bit grey values are brought to 8 bits, and what
+    a camera says of its orientation is obeyed.
+
+    Args:
+        picture: a file (SVG, PNG, JPEG, GIF, or what else Pillow reads), or a picture.
+        size: the side in pixels; None keeps the picture's own size and shape.
+        background: a colour for what is transparent and for the margins; None keeps them transparent, in RGBA.
+
+    Raises:
+        FileNotFoundError: if the file is not there.
+        ValueError: for a file that is empty, damaged or no picture, or one of more than 50 million pixels.
+        ModuleNotFoundError: for an SVG without the package resvg-py.
+    """
+    if isinstance(picture, Image.Image):
+        image, name = picture, "the picture"
+        _check_size(image, name)
+    else:
+        image, name = _read(Path(picture), size or SIDE), str(picture)
+    image = _rgba(ImageOps.exif_transpose(image))
+    if size is not None:
+        image = ImageOps.pad(image, (size, size), Image.Resampling.BICUBIC, color=(0, 0, 0, 0))
+    if background is None:
+        return image
+    ground = Image.new("RGBA", image.size, background)
+    return Image.alpha_composite(ground, image).convert("RGB")
+
+
+def _read(path: Path, size: int) -> Image.Image:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there, or is no file: give the path of a picture")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty: it has no picture in it")
+    if path.suffix.lower() in (".svg", ".svgz"):
+        return _drawn(path, size)
+    try:
+        image = Image.open(path)
+        _check_size(image, str(path))
+        image.seek(0)
+        image.load()
+    except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as a picture, it may be damaged or cut off: {error}") from error
+    return image
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    if image.width * image.height > _MOST_PIXELS:
+        raise ValueError(
+            f"{name} has {image.width} x {image.height} pixels, more than {_MOST_PIXELS:,}: make it smaller first"
+        )
+
+
+def _drawn(path: Path, size: int) -> Image.Image:
+    if find_spec("resvg_py") is None:
+        raise ModuleNotFoundError(f"{path.name} is a drawing: to read it run `pip install resvg-py`")
+    import resvg_py  # late: most pictures need it not
+
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix.lower() == ".svgz" else data).decode("utf-8")
+        # Twice as large as asked for: what is made smaller later has no jagged edges.
+        made = resvg_py.svg_to_bytes(svg_string=text, width=2 * size, skip_system_fonts=True)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a drawing (SVG): {error}") from error
+    return Image.open(io.BytesIO(bytes(made)))
+
+
+def _rgba(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):  # 16 and 32 bits a pixel, which Pillow would cut off at 255
+        values = np.asarray(image, np.float64)
+        top = 65535 if image.mode.startswith("I") and values.max(initial=0) > 255 else max(values.max(initial=0), 1)
+        image = Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
+    return image.convert("RGBA")

@@ -1,6 +1,6 @@
 """The thin module under The Semantic Hub: load a model, read its residual stream, change it, keep what was found."""
 
-from semhub_utils import data, results, theme
+from semhub_utils import data, picture_lens, results, stitched, theme
 from semhub_utils.explore import Explorer, explore
 from semhub_utils.hardware import chosen
 from semhub_utils.hooks import edit, record
@@ -11,6 +11,7 @@ from semhub_utils.models import REGISTRY, load
 from semhub_utils.resampling import bootstrap, flip_signs, holm, interval, pick_and_judge
 from semhub_utils.results import say
 from semhub_utils.similarity import item_scores, nearest, pair_scores, similarity
+from semhub_utils.soft_tokens import Example
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import SteeringVector, random_vector, steer, steering_vector
 from semhub_utils.sweep import sweep
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "REGISTRY",
+    "Example",
     "Explorer",
     "LanguageModel",
     "ModelSpec",
@@ -44,6 +46,7 @@ __all__ = [
     "nearest",
     "pair_scores",
     "pick_and_judge",
+    "picture_lens",
     "random_vector",
     "record",
     "relevance",
@@ -53,6 +56,7 @@ __all__ = [
     "similarity",
     "steer",
     "steering_vector",
+    "stitched",
     "sweep",
     "theme",
     "top_tokens",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from semhub_utils.language_model import LanguageModel
+from semhub_utils.soft_tokens import KINDS
 
 Positions = str | int | np.integer | Sequence[int] | np.ndarray | None
 State = Float[Tensor, "texts tokens d_model"]
@@ -29,12 +30,13 @@ class Where:
 
     `index` counts real tokens from 0 and is -1 on padding; with a key-value cache it goes on where the last pass
     ended. `lengths` is the number of real tokens of each prompt. `continued` says that this pass does not begin a
-    prompt but goes on from the last pass.
+    prompt but goes on from the last pass. `kinds` says of which of `KINDS` (text, image) each token is, by number.
     """
 
     index: Int[Tensor, "texts tokens"]
     lengths: Int[Tensor, " texts"]
     continued: bool
+    kinds: Int[Tensor, "texts tokens"]
 
     def select(self, positions: Positions) -> Bool[Tensor, "texts tokens"]:
         """The mask of the chosen positions, never true on padding; see `edit` for what may be chosen."""
@@ -42,6 +44,8 @@ class Where:
             return self.index >= 0
         if positions == "prompt":
             return (self.index >= 0) & (self.index < self.lengths[:, None])
+        if isinstance(positions, str) and positions in KINDS:
+            return (self.index >= 0) & (self.kinds == KINDS.index(positions))
         chosen = torch.zeros_like(self.index, dtype=torch.bool)
         for position in position_list(positions):
             chosen |= self.index == (position if position >= 0 else self.lengths[:, None] + position)
@@ -114,8 +118,9 @@ def edit(
             what it returns are used. During generation with a cache it is called once for the prompt and then once
             for each new token.
         positions: None or "all" for every real token, "prompt" for the tokens of the prompt, "last" for its last
-            one, or numbers. Numbers count real tokens, never padding; negative ones count from the end of the
-            prompt; those past the prompt are reached as tokens are generated.
+            one, "image" for those of its picture, "text" for the others, or numbers. Numbers count real tokens, never
+            padding; negative ones count from the end of the prompt; those past the prompt are reached as tokens are
+            generated.
 
     Of two edits at one layer, the one entered last runs first.
 
@@ -124,8 +129,8 @@ def edit(
             never reached.
     """
     layer = lm.check_layer(layer)
-    if isinstance(positions, str) and positions not in ("all", "prompt", "last"):
-        raise _unknown(positions, "'all', 'prompt', 'last'")
+    if isinstance(positions, str) and positions not in ("all", "prompt", "last", *KINDS):
+        raise _unknown(positions, "'all', 'prompt', 'image', 'text', 'last'")
     named = positions is None or (isinstance(positions, str) and positions != "last")
     numbers = [] if named else position_list(positions)
     unreached = {n for n in numbers if n >= 0}
@@ -136,6 +141,8 @@ def edit(
         if numbers:
             check_positions([n for n in numbers if n < 0], where.lengths.tolist())
             unreached.difference_update(where.index.unique().tolist())
+        if isinstance(positions, str) and positions == "image" and not where.continued:
+            check_seen(where.kinds.sum(1).tolist())
         longest = max(longest, int(where.index.max()) + 1)
         new = fn(state.clone())  # a copy, so that a function that works in place cannot reach other positions
         if not isinstance(new, Tensor) or new.shape != state.shape:
@@ -199,12 +206,12 @@ def position_list(positions: Positions) -> list[int]:
     """
     if isinstance(positions, str):
         if positions != "last":
-            raise _unknown(positions, "'all', 'last'")
+            raise _unknown(positions, "'all', 'image', 'text', 'last'")
         return [-1]
     if isinstance(positions, int | np.integer):
         return [int(positions)]
     if positions is None or len(positions) == 0:
-        raise _unknown(positions, "'all', 'last'")
+        raise _unknown(positions, "'all', 'image', 'text', 'last'")
     return [int(p) for p in positions]
 
 
@@ -223,6 +230,14 @@ def check_positions(positions: Sequence[int], lengths: Sequence[int]) -> None:
                 )
 
 
+def check_seen(tokens: Sequence[int]) -> None:
+    """Raise a ValueError that names the first text without a picture, given how many tokens of one each has."""
+    if 0 in tokens:
+        raise ValueError(
+            f"positions is 'image', and text {list(tokens).index(0)} has no picture: give Example(image=...)"
+        )
+
+
 @contextmanager
 def _hooked(
     lm: LanguageModel, layers: Sequence[int], see: Callable[[int, State, Where], State], first: bool
@@ -230,7 +245,7 @@ def _hooked(
     """Pass each layer's state through `see`; with `first`, before hooks that are there already."""
     handles: list[RemovableHandle] = []
     try:
-        tracker = _Tracker()
+        tracker = _Tracker(lm)
         handles.append(lm.decoder.register_forward_pre_hook(tracker, with_kwargs=True, prepend=True))
         for layer in layers:
             handles.append(_hook_layer(lm, layer, see, tracker, first))
@@ -264,6 +279,9 @@ class _Tracker:
 
     where: Where
 
+    def __init__(self, lm: LanguageModel):
+        self.soft = lm.soft
+
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         given = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
         given |= given.get("kwargs", {})
@@ -288,4 +306,9 @@ class _Tracker:
         if past:
             # Of a cache that was filled before this block, all that is in it is the prompt.
             lengths = self.where.lengths if hasattr(self, "where") else index.amax(1) + 1 - lengths
-        self.where = Where(index, lengths, continued=past > 0)
+        kinds = torch.zeros_like(index)
+        if self.soft is not None:
+            # Some models embed their ids before the decoder runs, others within it.
+            found = self.soft.kinds if ids is None else self.soft.kinds_of(ids)
+            kinds = kinds if found is None or found.shape != index.shape else found.to(device)
+        self.where = Where(index, lengths, past > 0, kinds)

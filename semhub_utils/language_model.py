@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ModelOutput
 
+from semhub_utils.soft_tokens import IMAGE, Example, SoftTokens, Text
+
 _BLOCKS = ("layers", "h", "blocks")
 _NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 
@@ -22,26 +24,36 @@ _NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 class ModelSpec:
     """What the book knows about a model before it is loaded.
 
-    `source` is a hub id, a folder, or `package:NAME`; `revision` a hub commit or the hash of the weights.
+    `source` is a hub id, a folder, or `package:NAME`; `revision` a hub commit or the hash of the weights; `takes` says
+    what it reads: text, and an image where it can see.
     """
 
     name: str
     source: str
     revision: str = "main"
     licence: str = "see its model card"
+    takes: tuple[str, ...] = ("text",)
 
 
 class LanguageModel:
     """A transformers model with its tokenizer, and one name for each part that the book uses.
 
     `model`, `tokenizer` and `spec` are what they are called; everything else is read off them. Calling it with
-    texts runs the model and returns transformers' own output.
+    texts runs the model and returns transformers' own output. A model with `soft` also takes pictures: wherever a text
+    is asked for, it may be an `Example`.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: ModelSpec):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        spec: ModelSpec,
+        soft: SoftTokens | None = None,
+    ):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.spec = spec
+        self.soft = soft
         if tokenizer.pad_token_id is None:
             # Llama and GPT-2 have none; what stands under a mask of zeros does not matter.
             tokenizer.pad_token = tokenizer.eos_token
@@ -53,8 +65,9 @@ class LanguageModel:
     def decoder(self) -> nn.Module:
         """The stack of blocks with its embedding and final norm, without the head."""
         found = self.model.get_decoder()
-        # Before transformers 5 a GPT-2 or a BLOOM gives itself.
-        return self.model.base_model if found is self.model else found
+        # Before transformers 5 a GPT-2 or a BLOOM gives itself, and an Idefics3 its encoder of pictures too.
+        found = self.model.base_model if found is self.model else found
+        return getattr(found, "text_model", found)
 
     @cached_property
     def blocks(self) -> nn.ModuleList:
@@ -86,7 +99,7 @@ class LanguageModel:
         """Where inputs go: the device of the first weights."""
         return _computes_on(self.model.get_input_embeddings())
 
-    def encode(self, texts: str | Sequence[str]) -> dict[str, Int[Tensor, "texts tokens"]]:
+    def encode(self, texts: Text | Sequence[Text]) -> dict[str, Int[Tensor, "texts tokens"]]:
         """Tokenize and pad a batch, with positions that count real tokens only.
 
         Padding goes to the side that `tokenizer.padding_side` says. Without `position_ids` a left-padded GPT-2
@@ -98,21 +111,40 @@ class LanguageModel:
         tokens = self.token_ids(texts)
         return self.pad(tokens)
 
-    def token_ids(self, texts: str | Sequence[str]) -> list[list[int]]:
+    def token_ids(self, texts: Text | Sequence[Text]) -> list[list[int]]:
         """The token ids of each text, special tokens included, not padded; errors as in `encode`."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        if not texts:
+        given = [texts] if isinstance(texts, str | Example) else list(texts)
+        if not given:
             raise ValueError("the list of texts is empty: give at least one text")
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"text {index} is {text!r}, a {type(text).__name__}: every text is a str")
-            if not text:
+        for index, text in enumerate(given):
+            if not isinstance(text, str | Example):
+                raise TypeError(f"text {index} is {text!r}, a {type(text).__name__}: every text is a str or an Example")
+            seen = isinstance(text, Example) and text.image is not None
+            if not seen and not (text.text if isinstance(text, Example) else text):
                 raise ValueError(f"text {index} is empty: every text needs at least one character")
-        tokens = self.cut(texts)
+            if seen and self.soft is None:
+                raise ValueError(
+                    f"text {index} has a picture, and {self.spec.name} reads text alone: load a model that sees, such "
+                    f"as sh.load('gemma-3-270m+efficientnet')"
+                )
+        written = [text.text if isinstance(text, Example) else text for text in given]
+        tokens = self.cut(written)
+        pictures = {i: one.image for i, one in enumerate(given) if isinstance(one, Example) and one.image is not None}
+        if pictures and self.soft is not None:
+            for index, ids in zip(pictures, self.soft.ids(list(pictures.values())), strict=True):
+                tokens[index] = self._with_picture(written[index], ids)
         if [] in tokens:
             index = tokens.index([])
-            raise ValueError(f"text {index}, {texts[index]!r}, has no token in {self.spec.name}: drop it or change it")
+            raise ValueError(
+                f"text {index}, {written[index]!r}, has no token in {self.spec.name}: drop it or change it"
+            )
         return tokens
+
+    def _with_picture(self, text: str, ids: list[int]) -> list[int]:
+        """The tokens of a text around those of its picture, special tokens before both."""
+        before, _, after = text.rpartition(IMAGE) if IMAGE in text else ("", "", text)
+        start, rest = self.cut([before]), self.cut([after], special=False) if after else [[]]
+        return start[0] + ids + rest[0]
 
     def cut(self, texts: list[str], special: bool = True) -> list[list[int]]:
         """The token ids of each text, unchecked; `special` puts the special tokens in."""
@@ -132,7 +164,7 @@ class LanguageModel:
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
     @torch.no_grad()
-    def __call__(self, texts: str | Sequence[str], logits_to_keep: int = 0) -> ModelOutput:
+    def __call__(self, texts: Text | Sequence[Text], logits_to_keep: int = 0) -> ModelOutput:
         """Run the model on a batch of texts.
 
         Args:
@@ -160,7 +192,7 @@ class LanguageModel:
     @torch.no_grad()
     def generate(
         self,
-        texts: str | Sequence[str],
+        texts: Text | Sequence[Text],
         max_new_tokens: int = 20,
         temperature: float = 0.0,
         top_p: float = 1.0,
@@ -199,7 +231,7 @@ class LanguageModel:
                 **(sampling if temperature > 0 else {"do_sample": False}),
             )
         new = self.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return new[0] if isinstance(texts, str) else new
+        return new[0] if isinstance(texts, str | Example) else new
 
     def _takes(self, argument: str) -> bool:
         return argument in inspect.signature(self.model.forward).parameters

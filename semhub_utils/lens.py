@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_utils.hooks import Positions, State, Where, check_positions, position_list, watch
+from semhub_utils.hooks import Positions, State, Where, check_positions, check_seen, position_list, watch
 from semhub_utils.language_model import LanguageModel
+from semhub_utils.soft_tokens import KINDS, Text
 from semhub_utils.states import batches
 from semhub_utils.targets import Targets, read_targets
 
@@ -26,7 +27,7 @@ _PAIRS = 2**24
 
 def logit_lens(
     lm: LanguageModel,
-    texts: str | Sequence[str],
+    texts: Text | Sequence[Text],
     targets: dict[str, str | int] | Sequence[dict[str, str | int]],
     positions: Positions = "last",
     norm: str = "final",
@@ -43,7 +44,8 @@ def logit_lens(
         texts: one text or several.
         targets: label to word, such as {"en": " dog", "zh": "狗"}, for all texts, or a list with one dict a text.
             A word may be a token id, which is then scored alone.
-        positions: "last", "all", a number or a list of numbers: real tokens from 0, or negative from the end.
+        positions: "last", "all", "image" (the tokens of the picture), "text" (the others), a number or a list of
+            numbers: real tokens from 0, or negative from the end.
         norm: "final" or "none", see above.
         batch_size: texts in one forward pass.
         progress: show a bar on work that takes more than a few seconds.
@@ -60,7 +62,7 @@ def logit_lens(
     check_norm(norm)
     tokens = lm.token_ids(texts)
     wanted = read_targets(lm, targets, len(tokens))
-    places = positions_of(positions, [len(ids) for ids in tokens])
+    places = positions_of(lm, positions, tokens)
     frames = []
     for rows in batches(tokens, batch_size, progress):
         # (layers, states, d_model): the chosen positions of the batch, text by text.
@@ -75,7 +77,7 @@ def logit_lens(
 
 def top_tokens(
     lm: LanguageModel,
-    text: str,
+    text: Text,
     k: int = 5,
     positions: Positions = "last",
     norm: str = "final",
@@ -100,7 +102,7 @@ def top_tokens(
     if isinstance(k, bool) or not isinstance(k, int) or not k >= 1:
         raise ValueError(f"k is {k!r}: give 1 or more tokens")
     tokens = lm.token_ids([text])
-    places = positions_of(positions, [len(tokens[0])])
+    places = positions_of(lm, positions, tokens)
     states = chosen_states(lm, tokens, places, norm)
     flat = states.flatten(0, 1)
     best = torch.empty(len(flat), 0, device=flat.device)
@@ -171,10 +173,19 @@ def check_norm(norm: str) -> None:
         raise ValueError(f"norm is {norm!r}: give 'final' (the usual lens) or 'none' (as in the paper's code)")
 
 
-def positions_of(positions: Positions, lengths: list[int]) -> list[list[int]]:
+def positions_of(lm: LanguageModel, positions: Positions, tokens: list[list[int]]) -> list[list[int]]:
     """The chosen positions of each text, counted from 0, each once."""
+    lengths = [len(ids) for ids in tokens]
     if isinstance(positions, str) and positions == "all":
         return [list(range(length)) for length in lengths]
+    if isinstance(positions, str) and positions in KINDS:
+        wanted = KINDS.index(positions)
+        kinds = [
+            [0] * len(ids) if lm.soft is None else lm.soft.kinds_of(torch.tensor([ids]))[0].tolist() for ids in tokens
+        ]
+        if positions == "image":
+            check_seen([sum(one) for one in kinds])
+        return [[place for place, kind in enumerate(one) if kind == wanted] for one in kinds]
     chosen = position_list(positions)
     check_positions(chosen, lengths)
     return [list(dict.fromkeys(p % length for p in chosen)) for length in lengths]

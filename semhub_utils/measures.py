@@ -1,6 +1,7 @@
 """What steering does to a text: its verdict, its fluency, its relevance, its language."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any
@@ -14,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from semhub_utils.hooks import State, Where, watch
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.lens import chosen_logits
+from semhub_utils.soft_tokens import Example, Text
 from semhub_utils.states import batches, hidden_states
 from semhub_utils.targets import read_targets
 
@@ -22,7 +24,7 @@ Words = tuple[Sequence[str], Sequence[str]]
 
 def log_odds(
     lm: LanguageModel,
-    texts: str | Sequence[str],
+    texts: Text | Sequence[Text],
     positive: Sequence[str],
     negative: Sequence[str],
     batch_size: int = 64,
@@ -85,7 +87,7 @@ def odds_of(
 
 def log_loss(
     lm: LanguageModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Text],
     continuations: Sequence[str],
     batch_size: int = 32,
     progress: bool = True,
@@ -110,7 +112,7 @@ def log_loss(
     """
     if len(prompts) != len(continuations):
         raise ValueError(f"there are {len(continuations)} continuations of {len(prompts)} prompts: give one for each")
-    tokens = lm.token_ids([before + after for before, after in zip(prompts, continuations, strict=True)])
+    tokens = lm.token_ids([_longer(*pair) for pair in zip(prompts, continuations, strict=True)])
     starts = [_begins(*pair) for pair in zip(lm.token_ids(prompts), tokens, strict=True)]
     result = torch.full((len(tokens),), torch.nan)
     for rows in batches(tokens, batch_size, progress):
@@ -132,6 +134,12 @@ def _loss(lm: LanguageModel, states: Float[Tensor, "tokens d_model"], new: Int[T
     with torch.no_grad():
         logits = lm.scale_logits(lm.head(lm.final_norm(states).to(lm.head_device))).float()
     return (logits.logsumexp(-1) - logits.gather(1, new[:, None].to(logits.device))[:, 0]).cpu()
+
+
+def _longer(prompt: Text, continuation: str) -> Text:
+    if isinstance(prompt, Example):
+        return replace(prompt, text=prompt.text + continuation)
+    return prompt + continuation
 
 
 def _begins(prompt: list[int], both: list[int]) -> int:

@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -16,13 +19,20 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from semhub_utils import embedded, hardware
+from semhub_utils import embedded, hardware, stitched
 from semhub_utils.language_model import LanguageModel, ModelSpec
+from semhub_utils.soft_tokens import SoftTokens, hub_pictures
+
+STITCHED = "gemma-3-270m+efficientnet"
+# Their pictures enter as vectors in the stream of tokens and nowhere else, which is what `hub_pictures` needs.
+_SEEING = ("llava", "chameleon", "idefics3", "smolvlm")
+_BOTH = ("text", "image")
 
 REGISTRY: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
         ModelSpec("gemma-3-270m", f"package:{embedded.PACKAGE}", f"sha256:{embedded.SHA256}", "Gemma terms"),
+        ModelSpec(STITCHED, f"package:{embedded.PACKAGE}", f"sha256:{embedded.SHA256}", "Gemma terms", _BOTH),
         ModelSpec("llama-2-7b", "meta-llama/Llama-2-7b-hf", licence="Llama 2 (gated)"),
         ModelSpec("llama-3-8b", "meta-llama/Meta-Llama-3-8B", licence="Llama 3 (gated)"),
         ModelSpec("bloom-560m", "bigscience/bloom-560m", licence="BLOOM RAIL 1.0"),
@@ -30,6 +40,9 @@ REGISTRY: dict[str, ModelSpec] = {
         ModelSpec("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", licence="Apache-2.0"),
         ModelSpec("qwen2.5-7b", "Qwen/Qwen2.5-7B", licence="Apache-2.0"),
         ModelSpec("smollm2-135m", "HuggingFaceTB/SmolLM2-135M", licence="Apache-2.0"),
+        ModelSpec("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", licence="Llama 2", takes=_BOTH),
+        ModelSpec("chameleon-7b", "facebook/chameleon-7b", licence="Chameleon research (gated)", takes=_BOTH),
+        ModelSpec("smolvlm-256m", "HuggingFaceTB/SmolVLM-256M-Base", licence="Apache-2.0", takes=_BOTH),
     )
 }
 
@@ -40,8 +53,9 @@ def load(
     """Load a model and its tokenizer: by default the embedded one, without a network.
 
     Args:
-        model: a name in `REGISTRY`, any hub id that transformers can load as a causal language model, or a folder;
-            "auto" is what `chosen()` says of this machine.
+        model: a name in `REGISTRY`, any hub id that transformers can load as a causal language model, or as an
+            image model of the LLaVA, Chameleon, Idefics3 or SmolVLM family, or a folder; "auto" is what `chosen()`
+            says of this machine.
         quantize: "4bit" or "8bit" (bitsandbytes; needs a GPU).
         device: "cpu", "cuda" or "cuda:1"; by default the GPUs there are, else the CPU.
         revision: a hub commit, branch or tag, in place of the registry's.
@@ -69,11 +83,16 @@ def load(
         folder = embedded.path()
         tokenizer: PreTrainedTokenizerBase = _fast_tokenizer(folder)
         loaded = _weights(str(folder), device, quantize)
+        lm = LanguageModel(loaded, tokenizer, spec)
+        return stitched.stitch(lm) if spec.takes == _BOTH else lm
     else:
         try:
             commit = revision or ("main" if spec.revision == "local" else spec.revision)
-            tokenizer = AutoTokenizer.from_pretrained(spec.source, revision=commit)
-            loaded = _weights(spec.source, device, quantize, commit)
+            seeing = AutoConfig.from_pretrained(spec.source, revision=commit).model_type in _SEEING
+            maker = AutoProcessor if seeing else AutoTokenizer
+            reader = maker.from_pretrained(spec.source, revision=commit)
+            tokenizer = reader.tokenizer if seeing else reader
+            loaded = _weights(spec.source, device, quantize, commit, seeing)
         except (OSError, ValueError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise OSError(
@@ -81,8 +100,10 @@ def load(
                 f"Check the id ({_nearest(model)}), the network, and for a gated model "
                 f"its licence page and `hf auth login`. The embedded model, sh.load(), needs none of these."
             ) from error
-        spec = replace(spec, revision=getattr(loaded.config, "_commit_hash", None) or spec.revision)
-    return LanguageModel(loaded, tokenizer, spec)
+        takes = _BOTH if seeing else spec.takes
+        spec = replace(spec, revision=getattr(loaded.config, "_commit_hash", None) or spec.revision, takes=takes)
+        soft = SoftTokens(loaded.get_input_embeddings(), hub_pictures(loaded, reader)) if seeing else None
+    return LanguageModel(loaded, tokenizer, spec, soft)
 
 
 def _device(device: str | None, quantize: str | None) -> str:
@@ -117,12 +138,14 @@ def _nearest(model: str) -> str:
     return "nearest: " + ", ".join(repr(name) for name in close) if close else "nothing in the book is near it"
 
 
-def _weights(source: str, device: str, quantize: str | None, revision: str = "main") -> PreTrainedModel:
+def _weights(
+    source: str, device: str, quantize: str | None, revision: str = "main", seeing: bool = False
+) -> PreTrainedModel:
     config: dict[str, dict[str, Any]] = {
         "4bit": {"load_in_4bit": True, "bnb_4bit_compute_dtype": torch.bfloat16},
         "8bit": {"load_in_8bit": True},
     }
-    return AutoModelForCausalLM.from_pretrained(
+    return (AutoModelForImageTextToText if seeing else AutoModelForCausalLM).from_pretrained(
         source,
         revision=revision,
         dtype=torch.float32 if device == "cpu" else torch.bfloat16,

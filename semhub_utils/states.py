@@ -9,13 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_utils.hooks import State, Where, check_positions, watch
+from semhub_utils.hooks import State, Where, check_positions, check_seen, watch
 from semhub_utils.language_model import LanguageModel
+from semhub_utils.soft_tokens import Text
 
 
 def hidden_states(
     lm: LanguageModel,
-    texts: str | Sequence[str],
+    texts: Text | Sequence[Text],
     position: str | int | np.integer = "last",
     batch_size: int = 32,
     progress: bool = True,
@@ -29,8 +30,8 @@ def hidden_states(
         lm: the model.
         texts: one text or several.
         position: "last" token, "mean" over all but the first token (which is an attention sink, with a state unlike
-            any other; a text of one token is its own mean), or a number: real tokens from 0, or negative from the
-            end.
+            any other; a text of one token is its own mean), over the tokens of its "image", or a number: real
+            tokens from 0, or negative from the end.
         batch_size: texts in one forward pass.
         progress: show a bar on work that takes more than a few seconds.
 
@@ -43,14 +44,16 @@ def hidden_states(
     """
     tokens = lm.token_ids(texts)
     where_to = _position(position)
-    if where_to is not None:
+    if isinstance(where_to, int):
         check_positions([where_to], [len(ids) for ids in tokens])
     # Filled and not empty: too little memory shows before the work and not after it, and no row can be garbage.
     result = torch.full((len(tokens), lm.n_layers + 1, lm.d_model), torch.nan)
     for rows in batches(tokens, batch_size, progress):
 
         def keep(layer: int, state: State, where: Where, rows: Sequence[int] = rows) -> None:
-            result[rows, layer] = _reduce(state, where, where_to).float().cpu()
+            if where_to == "image":
+                check_seen(where.kinds.sum(1).tolist())
+            result[rows, layer] = reduced(state, where, where_to).float().cpu()
 
         with watch(lm, None, keep):
             lm.run(lm.pad([tokens[row] for row in rows]))
@@ -73,17 +76,21 @@ def batches(tokens: Sequence[Sequence[int]], batch_size: int, progress: bool) ->
     return tqdm(groups, desc="texts", unit="batch", delay=3, leave=False)
 
 
-def _position(position: str | int | np.integer) -> int | None:
-    if position in ("last", "mean"):
-        return -1 if position == "last" else None
+def _position(position: str | int | np.integer) -> str | int:
+    if position in ("last", "mean", "image"):
+        return -1 if position == "last" else str(position)
     if isinstance(position, bool) or not isinstance(position, int | np.integer):
-        raise ValueError(f"position is {position!r}: give 'last', 'mean' or a number")
+        raise ValueError(f"position is {position!r}: give 'last', 'mean', 'image' or a number")
     return int(position)
 
 
-def _reduce(state: State, where: Where, position: int | None) -> Float[Tensor, "texts d_model"]:
-    if position is not None:
+def reduced(state: State, where: Where, position: str | int) -> Float[Tensor, "texts d_model"]:
+    """One state a text: that of a position, or a mean, as `hidden_states` says."""
+    if isinstance(position, int):
         return state[torch.arange(len(state), device=state.device), where.column(position).to(state.device)]
-    kept = (where.index > 0) | ((where.index == 0) & (where.lengths[:, None] == 1))
+    if position == "image":
+        kept = where.select("image")
+    else:
+        kept = (where.index > 0) | ((where.index == 0) & (where.lengths[:, None] == 1))
     weights = (kept / kept.sum(1, keepdim=True)).to(state.device, torch.float32)
     return torch.einsum("btd,bt->bd", state.float(), weights)

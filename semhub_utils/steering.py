@@ -17,6 +17,7 @@ from torch import Tensor
 
 from semhub_utils.hooks import Positions, State, Where, edit, watch
 from semhub_utils.language_model import LanguageModel
+from semhub_utils.soft_tokens import Example, Text
 from semhub_utils.states import hidden_states
 from semhub_utils.targets import read_targets
 
@@ -55,8 +56,8 @@ class SteeringVector:
 
 def steering_vector(
     lm: LanguageModel,
-    positive: Sequence[str],
-    negative: Sequence[str],
+    positive: Sequence[Text],
+    negative: Sequence[Text],
     layer: int | np.integer,
     method: str = "activation",
     position: str | int = "last",
@@ -84,7 +85,9 @@ def steering_vector(
     layer = lm.check_layer(layer)
     if method not in ("activation", "unembedding"):
         raise ValueError(f"method is {method!r}: give 'activation' (states) or 'unembedding' (rows of the head)")
-    sides = [[side] if isinstance(side, str) else list(side) for side in (positive, negative)]
+    sides: list[list[Text]] = [
+        [side] if isinstance(side, str | Example) else list(side) for side in (positive, negative)
+    ]
     if not all(sides):
         raise ValueError("one side has no texts: give at least one positive and one negative text")
     norms: list[Tensor] = []
@@ -103,7 +106,10 @@ def steering_vector(
     if method == "activation":
         up, down = states[: len(sides[0])].mean(0), states[len(sides[0]) :].mean(0)
     else:
-        up, down = (_mean_row(lm, side) for side in sides)
+        pictured = [one for side in sides for one in side if isinstance(one, Example)]
+        if pictured:
+            raise ValueError(f"{pictured[0]} has no row in the unembedding: give words, or method='activation'")
+        up, down = (_mean_row(lm, [str(word) for word in side]) for side in sides)
     return SteeringVector(up - down, layer, float(seen.median()))
 
 

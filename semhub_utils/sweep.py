@@ -18,7 +18,8 @@ from semhub_utils import cache
 from semhub_utils.hooks import Positions, State, Where, edit, record, resumed, watch
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.measures import Words, odds_of, word_ids
-from semhub_utils.states import batches
+from semhub_utils.soft_tokens import Example, Text
+from semhub_utils.states import batches, reduced
 from semhub_utils.steering import SteeringVector, adding, push
 
 Rows = list[dict]
@@ -27,7 +28,7 @@ Rows = list[dict]
 def sweep(
     lm: LanguageModel,
     vectors: Mapping[str, SteeringVector] | Sequence[SteeringVector],
-    prompts: Sequence[str],
+    prompts: Sequence[Text],
     strengths: Sequence[float],
     words: Words | Sequence[Words] | None = None,
     max_new_tokens: int = 20,
@@ -90,7 +91,8 @@ def sweep(
         how = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
         parts |= _text_parts(lm, named, list(prompts), list(strengths), seeds, positions, batch_size, how)
     hashes = {name: vector.hash for name, vector in named.items()}
-    inputs: list[Any] = [hashes, list(prompts), list(map(float, strengths)), [[list(s) for s in p] for p in pairs]]
+    asked = [prompt.key if isinstance(prompt, Example) else prompt for prompt in prompts]
+    inputs: list[Any] = [hashes, asked, list(map(float, strengths)), [[list(s) for s in p] for p in pairs]]
     inputs += [max_new_tokens, temperature, top_p, list(seeds), str(positions), batch_size]
     rows = _run(parts, cache.key(inputs, model=f"{lm.spec.name} {lm.spec.revision}"), keep, progress)
 
@@ -106,7 +108,7 @@ def sweep(
 def _log_odds_parts(
     lm: LanguageModel,
     vectors: dict[str, SteeringVector],
-    prompts: list[str],
+    prompts: list[Text],
     strengths: list[float],
     pairs: list[Words],
     positions: Positions,
@@ -146,7 +148,7 @@ def _last_states(lm: LanguageModel, inputs: dict[str, Tensor]) -> Float[Tensor, 
     found = []
 
     def keep(_: int, state: State, where: Where) -> None:
-        found.append(state[torch.arange(len(state), device=state.device), where.column(-1).to(state.device)].float())
+        found.append(reduced(state, where, -1).float())
 
     with watch(lm, lm.n_layers, keep):
         lm.run(inputs)
@@ -156,7 +158,7 @@ def _last_states(lm: LanguageModel, inputs: dict[str, Tensor]) -> Float[Tensor, 
 def _text_parts(
     lm: LanguageModel,
     vectors: dict[str, SteeringVector],
-    prompts: list[str],
+    prompts: list[Text],
     strengths: list[float],
     seeds: Sequence[int],
     positions: Positions,

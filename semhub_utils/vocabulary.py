@@ -19,6 +19,7 @@ from torch import Tensor
 from semhub_utils.hooks import Positions
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.lens import check_norm, chosen_states, positions_of
+from semhub_utils.soft_tokens import Text
 from semhub_utils.states import batches
 
 # These write words without spaces between them, so that a token of theirs seldom begins with one.
@@ -90,7 +91,7 @@ def _table(lm: LanguageModel, languages: list[str], words: int) -> Float[Tensor,
 
 def language_mass(
     lm: LanguageModel,
-    texts: str | Sequence[str],
+    texts: Text | Sequence[Text],
     languages: Sequence[str],
     positions: Positions = "last",
     norm: str = "final",
@@ -132,7 +133,7 @@ def language_mass(
     if isinstance(shuffles, bool) or not isinstance(shuffles, int) or shuffles < 20:
         raise ValueError(f"shuffles is {shuffles!r}: a 95% quantile needs at least 20")
     tokens = lm.token_ids(texts)
-    places = positions_of(positions, [len(ids) for ids in tokens])
+    places = positions_of(lm, positions, tokens)
     there, table = token_languages(lm, languages)
     layers, device = lm.n_layers + 1, lm.head_device
     table = torch.cat([table, 1 - table.sum(1, keepdim=True)], 1).to(device)

@@ -329,7 +329,7 @@ def test_a_position_out_of_range_names_the_text(llama):
 
 def test_an_unknown_position_is_named(llama):
     for position in ("first", "mean", []):
-        with pytest.raises(ValueError, match=r"positions is .*give 'all', 'last', a number or a list"):
+        with pytest.raises(ValueError, match=r"positions is .*give 'all', 'image', 'text', 'last', a number or a list"):
             sh.logit_lens(llama, "dog", IDS, positions=position)
 
 

@@ -17,7 +17,7 @@ from semhub_utils import embedded, models
 def test_the_names_of_the_registry_are_those_of_its_entries():
     assert all(spec.name == name for name, spec in sh.REGISTRY.items())
     assert all(spec.source and spec.licence and spec.revision for spec in sh.REGISTRY.values())
-    sources = [spec.source for spec in sh.REGISTRY.values()]
+    sources = [(spec.source, spec.takes) for spec in sh.REGISTRY.values()]
     assert len(set(sources)) == len(sources)
 
 
@@ -71,15 +71,20 @@ def test_a_hub_id_is_passed_to_transformers_with_its_revision(llama, monkeypatch
         calls.append((source, kwargs["revision"]))
         return llama.tokenizer
 
+    def config(source, **kwargs):
+        calls.append((source, kwargs["revision"]))
+        return llama.model.config
+
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", weights)
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", tokenizer)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", config)
     monkeypatch.setattr(llama.model.config, "_commit_hash", "abc123", raising=False)
     assert sh.load("org/thing", revision="v2").spec == sh.ModelSpec("thing", "org/thing", "abc123")
-    assert calls == [("org/thing", "v2")] * 2
+    assert calls == [("org/thing", "v2")] * 3
     calls.clear()
     spec = sh.load("bloom-560m").spec
     assert (spec.name, spec.licence, spec.revision) == ("bloom-560m", "BLOOM RAIL 1.0", "abc123")
-    assert calls == [("bigscience/bloom-560m", "main")] * 2
+    assert calls == [("bigscience/bloom-560m", "main")] * 3
 
 
 def test_an_unknown_name_is_named_with_the_nearest_ones_and_what_else_may_be_given():

@@ -26,8 +26,27 @@ LLAMA_3 = dict(vocab_size=128256, hidden_size=4096, intermediate_size=14336, num
 QWEN_SMALL = dict(vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24)
 QWEN_LARGE = dict(vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28)
 SMOL = dict(vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, tie_word_embeddings=True)
+GROUPS = dict(num_key_value_heads=3)
+CLIP = dict(
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    image_size=336,
+    patch_size=14,
+    projection_dim=768,
+)
+SIGLIP = dict(
+    hidden_size=768,
+    intermediate_size=3072,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    image_size=512,
+    patch_size=16,
+)
 CONFIGS = {
     "gemma-3-270m": lambda: transformers.AutoConfig.from_pretrained(embedded.path()),
+    "gemma-3-270m+efficientnet": lambda: transformers.AutoConfig.from_pretrained(embedded.path()),
     "llama-2-7b": lambda: transformers.LlamaConfig(**LLAMA_2),
     "llama-3-8b": lambda: transformers.LlamaConfig(**LLAMA_3, num_key_value_heads=8),
     "bloom-560m": lambda: transformers.BloomConfig(vocab_size=250880, hidden_size=1024, n_layer=24, n_head=16),
@@ -37,7 +56,21 @@ CONFIGS = {
     ),
     "qwen2.5-7b": lambda: transformers.Qwen2Config(**QWEN_LARGE, num_attention_heads=28, num_key_value_heads=4),
     "smollm2-135m": lambda: transformers.LlamaConfig(**SMOL, num_attention_heads=9, num_key_value_heads=3),
+    "llava-1.5-7b": lambda: transformers.LlavaConfig(
+        vision_config={"model_type": "clip_vision_model", "vocab_size": 32000, **CLIP},
+        text_config={"model_type": "llama", **LLAMA_2, "vocab_size": 32064},
+    ),
+    "chameleon-7b": lambda: transformers.ChameleonConfig(
+        vq_config={}, vocabulary_map={"<image>": 8711, "IMGIMGAAZ": 4}
+    ),
+    "smolvlm-256m": lambda: transformers.Idefics3Config(
+        vision_config=SIGLIP,
+        text_config={"model_type": "llama", **SMOL, "vocab_size": 49280, "num_attention_heads": 9, **GROUPS},
+        scale_factor=4,
+        tie_word_embeddings=False,
+    ),
 }
+SEEING = ("llava-1.5-7b", "chameleon-7b", "smolvlm-256m")
 
 
 def test_every_model_of_the_registry_has_a_row_that_agrees():
@@ -52,7 +85,8 @@ def test_every_model_of_the_registry_has_a_row_that_agrees():
 @pytest.mark.parametrize("name", ROWS)
 def test_the_sizes_are_those_of_the_architecture(name):
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(CONFIGS[name]())
+        maker = transformers.AutoModelForImageTextToText if name in SEEING else transformers.AutoModelForCausalLM
+        model = maker.from_config(CONFIGS[name]())
     count = sum(p.numel() for p in model.parameters())
     head = model.get_output_embeddings()
     matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear) and m is not head)

@@ -1,0 +1,346 @@
+"""Pictures among the tokens: against transformers' own forward with pixel values, and against plain vectors put in."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from transformers import (
+    ChameleonConfig,
+    ChameleonForConditionalGeneration,
+    ChameleonImageProcessor,
+    ChameleonProcessor,
+    CLIPImageProcessor,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3ImageProcessor,
+    Idefics3Processor,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+
+import semhub_utils as sh
+from semhub_utils.soft_tokens import SoftTokens, digest, hub_pictures
+
+SOFT = 3
+TEXT = " a dog"
+BLOCK = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+
+
+def picture(seed=0, size=12):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8))
+
+
+def vectors(one, d_model):
+    """Stands in for an encoder: vectors that follow from the picture alone."""
+    generator = torch.Generator().manual_seed(int(digest(one)[:8], 16))
+    return torch.randn(SOFT, d_model, generator=generator)
+
+
+def with_eyes(lm):
+    model = copy.deepcopy(lm.model)
+
+    def encode(pictures):
+        return [([None] * SOFT, vectors(one, lm.d_model)) for one in pictures]
+
+    soft = SoftTokens(model.get_input_embeddings(), encode)
+    return sh.LanguageModel(model, copy.deepcopy(lm.tokenizer), lm.spec, soft)
+
+
+@pytest.fixture(scope="module")
+def seeing(request):
+    return with_eyes(request.getfixturevalue("llama"))
+
+
+@pytest.fixture
+def any_seeing(lm):
+    return with_eyes(lm)
+
+
+def by_hand(lm, parts):
+    """The states of one input whose embeddings are put together here: token ids, or vectors as they are."""
+    embed = lm.model.get_input_embeddings()
+    with torch.no_grad():
+        rows = [embed(torch.tensor([part]))[0] if isinstance(part, list) else part for part in parts]
+        out = lm.model(inputs_embeds=torch.cat(rows)[None], output_hidden_states=True, use_cache=False)
+    return out
+
+
+def test_soft_tokens_stand_where_their_vectors_would(any_seeing):
+    lm, one = any_seeing, picture()
+    start, rest = lm.cut([""]), lm.cut([TEXT], special=False)
+    out = by_hand(lm, [*([start[0]] if start[0] else []), vectors(one, lm.d_model), rest[0]])
+    found = lm([sh.Example(TEXT, one)])
+    torch.testing.assert_close(found.logits, out.logits, atol=2e-5, rtol=0)
+    states = sh.hidden_states(lm, [sh.Example(TEXT, one)], position="image")
+    image = slice(len(start[0]), len(start[0]) + SOFT)
+    for layer in range(lm.n_layers):
+        expected = out.hidden_states[layer][0, image].mean(0)
+        torch.testing.assert_close(states[0, layer], expected, atol=2e-5, rtol=0)
+
+
+def test_pictures_and_texts_in_one_batch_are_as_each_alone(any_seeing):
+    lm = any_seeing
+    inputs = [
+        sh.Example(TEXT, picture(1)),
+        "The dog and the cat see a bird",
+        sh.Example("The cat <image> dog", picture(2)),
+    ]
+    together = sh.hidden_states(lm, inputs, progress=False)
+    alone = torch.cat([sh.hidden_states(lm, [one], progress=False) for one in inputs])
+    torch.testing.assert_close(together, alone, atol=5e-5, rtol=1e-5)
+    for side in ("left", "right"):
+        with torch.no_grad():
+            logits = lm.model(**lm.pad(lm.token_ids(inputs), side=side), use_cache=False).logits
+        at = -1 if side == "left" else len(lm.token_ids(inputs)[0]) - 1
+        expected = lm([inputs[0]]).logits[0, -1]
+        torch.testing.assert_close(logits[0, at], expected, atol=5e-5, rtol=1e-5)
+
+
+def test_the_picture_stands_first_or_where_the_text_says(seeing):
+    one = picture()
+    soft = seeing.soft.ids([one])[0]
+    bos = [seeing.tokenizer.bos_token_id]
+    assert seeing.token_ids([sh.Example(image=one)]) == [bos + soft]
+    assert seeing.token_ids([sh.Example("The dog", one)]) == [bos + soft + seeing.cut(["The dog"], special=False)[0]]
+    inside = seeing.token_ids([sh.Example("The dog<image> sees", one)])[0]
+    assert inside == seeing.cut(["The dog"])[0] + soft + seeing.cut([" sees"], special=False)[0]
+    assert seeing.token_ids([sh.Example("The dog")]) == seeing.token_ids(["The dog"])
+    assert min(soft) >= seeing.model.get_input_embeddings().weight.shape[0]
+
+
+def test_the_lens_over_the_picture_is_the_head_on_its_states(seeing):
+    inputs = [sh.Example(TEXT, picture(3)), sh.Example("The cat <image> dog", picture(4))]
+    frame = sh.logit_lens(seeing, inputs, {"dog": 5}, positions="image", progress=False)
+    for text, one in enumerate(inputs):
+        ids = seeing.token_ids([one])[0]
+        first = ids.index(seeing.soft.ids([one.image])[0][0])
+        assert sorted(frame[frame.text == text].position.unique()) == list(range(first, first + SOFT))
+        with sh.record(seeing) as states:
+            logits = seeing([one]).logits
+        for layer in range(seeing.n_layers + 1):
+            with torch.no_grad():
+                row = seeing.head(seeing.final_norm(states[layer][0, first])).log_softmax(-1)
+            got = frame.query("text == @text and layer == @layer and position == @first").logprob.item()
+            assert got == pytest.approx(row[5].item(), abs=1e-4)
+        assert got == pytest.approx(logits[0, first].log_softmax(-1)[5].item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("positions", ["image", "text"])
+def test_an_edit_reaches_the_tokens_of_one_kind_only(seeing, positions):
+    inputs = [sh.Example(TEXT, picture(5)), sh.Example("The cat and the <image> dog", picture(6))]
+    with sh.record(seeing, 1) as before:
+        seeing(inputs)
+    with sh.edit(seeing, 1, lambda h: h + 1, positions), sh.record(seeing, 1) as after:
+        seeing(inputs)
+    encoded = seeing.encode(inputs)
+    image = seeing.soft.kinds_of(encoded["input_ids"]) > 0
+    real = encoded["attention_mask"] > 0
+    chosen = image if positions == "image" else real & ~image
+    moved = (after[1] - before[1]).abs().amax(-1) > 0.5
+    assert torch.equal(moved & real, chosen)
+    assert image.sum(1).tolist() == [SOFT, SOFT]
+
+
+def test_generation_with_the_cache_sees_the_picture_and_equals_generation_without(seeing):
+    inputs = [sh.Example(TEXT, picture(7)), sh.Example("The cat and the bird", picture(8)), "dog"]
+    vector = sh.random_vector(sh.steering_vector(seeing, ["the dog sees"], ["the cat is"], 2), 0)
+    with sh.steer(seeing, vector, 0.5, "all"):
+        found = seeing.generate(inputs, max_new_tokens=6)
+    ids = seeing.token_ids(inputs)
+    for text, one in enumerate(ids):
+        now = list(one)
+        for _ in range(6):
+            with torch.no_grad(), sh.steer(seeing, vector, 0.5, "all"):
+                now.append(int(seeing.model(**seeing.pad([now]), use_cache=False).logits[0, -1].argmax()))
+        assert found[text] == seeing.tokenizer.decode(now[len(one) :], skip_special_tokens=True)
+    assert isinstance(seeing.generate(inputs[0], max_new_tokens=2), str)
+
+
+def test_steering_sweeps_and_measures_take_pictures(seeing, tmp_path):
+    inputs = [sh.Example(TEXT, picture(9)), sh.Example(" the cat", picture(10))]
+    vector = sh.steering_vector(seeing, inputs[:1], inputs[1:], 2)
+    words = (["dog"], ["cat"])
+    frame = sh.sweep(
+        seeing, [vector], inputs, [0.0, 0.3], words, 3, positions="image", keep=tmp_path / "kept", progress=False
+    )
+    plain = sh.log_odds(seeing, inputs, *words)
+    np.testing.assert_allclose(frame[frame.strength == 0].log_odds, plain, atol=1e-5)
+    with sh.steer(seeing, vector, 0.3, "image"):
+        steered = sh.log_odds(seeing, inputs, *words)
+    np.testing.assert_allclose(frame[frame.strength == 0.3].log_odds, steered, atol=1e-5)
+    assert (steered - plain).abs().min() > 1e-4
+    with pytest.raises(ValueError, match="another sweep"):
+        sh.sweep(seeing, [vector], inputs[:1], [0.0], words, 3, keep=tmp_path / "kept", progress=False)
+    loss = sh.log_loss(seeing, inputs, [" dog", " bird"], progress=False)
+    ids = seeing.token_ids([sh.Example(TEXT + " dog", inputs[0].image)])[0]
+    begins = len(seeing.token_ids([inputs[0]])[0])
+    logits = seeing([sh.Example(TEXT + " dog", inputs[0].image)]).logits[0].log_softmax(-1)
+    expected = -np.mean([logits[i - 1, ids[i]].item() for i in range(begins, len(ids))])
+    assert loss[0].item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_picture_is_encoded_once_and_known_by_what_it_shows(llama, tmp_path):
+    asked = []
+    model = copy.deepcopy(llama.model)
+
+    def encode(pictures):
+        asked.append(len(pictures))
+        return [([7, None, None, None, 8], vectors(one, llama.d_model)) for one in pictures]
+
+    soft = SoftTokens(model.get_input_embeddings(), encode)
+    picture(1).save(tmp_path / "one.png")
+    first = soft.ids([picture(0), picture(0), tmp_path / "one.png"])
+    assert first[0] == first[1] != first[2]
+    assert soft.ids([picture(0)]) == first[:1]
+    assert asked == [2]
+    assert first[0][0] == 7
+    assert first[0][-1] == 8
+    picture(2).save(tmp_path / "one.png")
+    assert soft.ids([tmp_path / "one.png"]) != first[2:]
+
+
+def test_two_pairs_of_eyes_on_one_model_do_not_see_each_others_pictures(llama):
+    first = with_eyes(llama)
+    other = sh.LanguageModel(
+        first.model,
+        first.tokenizer,
+        first.spec,
+        SoftTokens(
+            first.model.get_input_embeddings(), lambda all_: [([None], torch.ones(1, first.d_model))] * len(all_)
+        ),
+    )
+    example = sh.Example(TEXT, picture(0))
+    alone = with_eyes(llama)([example]).logits
+    other([example])
+    assert torch.equal(first([example]).logits, alone)
+    assert not set(first.token_ids([example])[0]) & set(other.soft.ids([example.image])[0])
+
+
+def test_what_is_wrong_with_an_input_is_said(llama, seeing, tmp_path):
+    with pytest.raises(ValueError, match=r"text 1 has a picture, and tiny-llama reads text alone"):
+        llama.token_ids(["dog", sh.Example(image=picture())])
+    with pytest.raises(ValueError, match="text 0 is empty"):
+        seeing.token_ids([sh.Example()])
+    with pytest.raises(ValueError, match="<image> 2 times"):
+        sh.Example("<image> and <image>", picture())
+    with pytest.raises(FileNotFoundError, match=r"none\.png is not there"):
+        seeing.token_ids([sh.Example(image=tmp_path / "none.png")])
+    for call in (
+        lambda: sh.logit_lens(seeing, ["dog"], {"a": 5}, positions="image"),
+        lambda: sh.hidden_states(seeing, [sh.Example(TEXT, picture()), "dog"], position="image"),
+    ):
+        with pytest.raises(ValueError, match=r"positions is 'image', and text . has no picture"):
+            call()
+    with pytest.raises(ValueError, match="text 0 has no picture"), sh.edit(seeing, 1, lambda h: h, "image"):
+        seeing(["dog"])
+    with pytest.raises(ValueError, match="has no row in the unembedding"):
+        sh.steering_vector(seeing, [sh.Example(TEXT, picture())], ["cat"], 1, method="unembedding")
+
+
+def tiny_llava(tokenizer_of):
+    tokenizer = tokenizer_of("metaspace", True, False, "left")
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    vision = {**BLOCK, "num_hidden_layers": 2, "image_size": 8, "patch_size": 4, "projection_dim": 32}
+    torch.manual_seed(0)
+    config = LlavaConfig(
+        vision_config={"model_type": "clip_vision_model", **vision},
+        text_config={"model_type": "llama", **BLOCK, "vocab_size": len(tokenizer), "initializer_range": 0.2},
+        image_token_index=image,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+    model = LlavaForConditionalGeneration(config).float()
+    square = {"height": 8, "width": 8}
+    resized = CLIPImageProcessor(size={"shortest_edge": 8}, crop_size=square)
+    kept = {"patch_size": 4, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    return model, LlavaProcessor(resized, tokenizer, **kept)
+
+
+def tiny_chameleon(tokenizer_of):
+    tokenizer = tokenizer_of("metaspace", True, True, "left")
+    codes = [f"IMGIMG{letter}Z" for letter in "ABCDEFGHIJ"]
+    tokenizer.add_tokens(["<image>", "<racm3:break>", "<eoss>", "<sep>", *codes], special_tokens=True)
+    tokenizer.sep_token = "<sep>"
+    if transformers.__version__.startswith("4."):
+        tokenizer.__class__ = transformers.LlamaTokenizerFast  # its processor asks for the name and nothing else
+    vocabulary = {name: tokenizer.convert_tokens_to_ids(name) for name in ["<image>", *codes]}
+    pixels = {"resolution": 8, "base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1}
+    torch.manual_seed(0)
+    config = ChameleonConfig(
+        **BLOCK,
+        vocab_size=len(tokenizer),
+        num_key_value_heads=4,
+        vocabulary_map=vocabulary,
+        initializer_range=0.2,
+        vq_config={**pixels, "num_embeddings": 10, "embed_dim": 16, "latent_channels": 16, "attn_resolutions": []},
+    )
+    square = {"height": 8, "width": 8}
+    resized = ChameleonImageProcessor(size={"shortest_edge": 8}, crop_size=square)
+    return ChameleonForConditionalGeneration(config).float(), ChameleonProcessor(resized, tokenizer, 16)
+
+
+def tiny_idefics3(tokenizer_of):
+    tokenizer = tokenizer_of("metaspace", True, True, "left")
+    tiles = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    around = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
+    tokenizer.add_tokens([*around, *tiles], special_tokens=True)
+    torch.manual_seed(0)
+    config = Idefics3Config(
+        vision_config={**BLOCK, "num_hidden_layers": 2, "image_size": 16, "patch_size": 4},
+        text_config={"model_type": "llama", **BLOCK, "vocab_size": len(tokenizer), "initializer_range": 0.2},
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        pad_token_id=0,
+    )
+    resized = Idefics3ImageProcessor(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
+    return Idefics3ForConditionalGeneration(config).float(), Idefics3Processor(resized, tokenizer, 4)
+
+
+# How many soft tokens a picture of 20 by 20 becomes; of Idefics3, four for each of four tiles and for the whole.
+FAMILIES = {"llava": (tiny_llava, 4), "chameleon": (tiny_chameleon, 16), "idefics3": (tiny_idefics3, 20)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_image_model_of_the_hub_gives_what_transformers_gives(tokenizer_of, family):
+    make, count = FAMILIES[family]
+    model, processor = make(tokenizer_of)
+    model.eval()
+    how = {"return_for_text_completion": True} if family == "chameleon" else {}
+    soft = SoftTokens(model.get_input_embeddings(), hub_pictures(model, processor))
+    lm = sh.LanguageModel(model, processor.tokenizer, sh.ModelSpec("tiny-llava", "made here"), soft)
+    one = picture(3, 20)
+    made = processor(images=[one], text="<image> a dog", return_tensors="pt", **how)
+    with torch.no_grad():
+        own = model(**made, output_hidden_states=True)
+    example = sh.Example("<image> a dog", one)
+    assert len(lm.token_ids([example])[0]) == made["input_ids"].shape[1]
+    torch.testing.assert_close(lm([example]).logits, own.logits, atol=5e-5, rtol=1e-5)
+    states = sh.hidden_states(lm, [example], position="image", progress=False)
+    places = (made["input_ids"][0] == processor.tokenizer.convert_tokens_to_ids("<image>")).nonzero()[:, 0]
+    assert len(places) == count
+    for layer in range(lm.n_layers):
+        torch.testing.assert_close(states[0, layer], own.hidden_states[layer][0, places].mean(0), atol=2e-5, rtol=0)
+    made.pop("token_type_ids", None)
+    new = model.generate(**made, max_new_tokens=5, do_sample=False)[0, made["input_ids"].shape[1] :]
+    assert lm.generate([example], max_new_tokens=5) == [processor.tokenizer.decode(new, skip_special_tokens=True)]
+    frame = sh.logit_lens(lm, [example], {"x": 9}, positions="image", progress=False)
+    assert frame.position.unique().tolist() == places.tolist()
+
+
+def test_an_image_model_is_loaded_from_a_folder(tokenizer_of, tmp_path):
+    model, processor = tiny_llava(tokenizer_of)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(tmp_path)
+    lm = sh.load(str(tmp_path))
+    assert lm.spec.takes == ("text", "image")
+    one = picture(3, 20)
+    made = processor(images=[one], text="<image> a dog", return_tensors="pt")
+    with torch.no_grad():
+        own = model(**made).logits
+    torch.testing.assert_close(lm([sh.Example("<image> a dog", one)]).logits, own, atol=2e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""The tables of the long control run of steering, made by `tools/steering_controls.py` and kept with the book."""
+"""Tables of runs too long for a chapter, made by scripts in `tools/` and kept with the book."""
 
 import json
 from importlib.resources import files
@@ -36,6 +36,20 @@ def steering_table(name: str, revision: str | None = None) -> pd.DataFrame | Non
         return pd.read_csv(file)
 
 
+def projector_table() -> pd.DataFrame:
+    """How well pictures of held-out concepts are read through each projector, by `tools/judge_projectors.py`.
+
+    Returns:
+        For each `projector`, `split`, `measure` and `layer`: the `median` rank of the right noun among all of `things`
+        (0 is the best) by its mean score over the picture's tokens, "plain" or "centred" as in
+        `picture_lens.word_ranks`, `low` and `high`, its 95% bootstrap interval over the `n` concepts, `top10`, the
+        share of concepts with a rank below 10, and `chosen`, whether the layer is the one where that projector's
+        validation concepts are read best.
+    """
+    with files("semhub_utils.data").joinpath("projectors.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file)
+
+
 def made_by() -> dict:
-    """What made the tables: the model's `revision`, the `key` over prompts, words and the tool, its settings."""
+    """What made the tables of steering: the model's `revision`, the `key` over prompts, words and tool, settings."""
     return json.loads(files("semhub_utils.data").joinpath("steering_key.json").read_text(encoding="utf-8"))

@@ -146,6 +146,10 @@ class LanguageModel:
         start, rest = self.cut([before]), self.cut([after], special=False) if after else [[]]
         return start[0] + ids + rest[0]
 
+    def kinds(self, tokens: list[int]) -> list[int]:
+        """Of which of `soft_tokens.KINDS` (text, image) each token of an input is, by number."""
+        return [0] * len(tokens) if self.soft is None else self.soft.kinds_of(torch.tensor(tokens)).tolist()
+
     def cut(self, texts: list[str], special: bool = True) -> list[list[int]]:
         """The token ids of each text, unchecked; `special` puts the special tokens in."""
         # A part at a time: what the tokenizer notes of each token beside its id takes far more memory than the id, and

@@ -180,9 +180,7 @@ def positions_of(lm: LanguageModel, positions: Positions, tokens: list[list[int]
         return [list(range(length)) for length in lengths]
     if isinstance(positions, str) and positions in KINDS:
         wanted = KINDS.index(positions)
-        kinds = [
-            [0] * len(ids) if lm.soft is None else lm.soft.kinds_of(torch.tensor([ids]))[0].tolist() for ids in tokens
-        ]
+        kinds = [lm.kinds(ids) for ids in tokens]
         if positions == "image":
             check_seen([sum(one) for one in kinds])
         return [[place for place, kind in enumerate(one) if kind == wanted] for one in kinds]

@@ -39,6 +39,8 @@ class Example:
     def __post_init__(self) -> None:
         if self.image is not None and self.text.count(IMAGE) > 1:
             raise ValueError(f"the text has {IMAGE} {self.text.count(IMAGE)} times: an Example has one picture")
+        if self.image is None and IMAGE in self.text:
+            raise ValueError(f"the text says where the picture stands, {IMAGE}, and there is none: give `image`")
 
     @property
     def key(self) -> str:

@@ -46,13 +46,13 @@ def hidden_states(
     where_to = _position(position)
     if isinstance(where_to, int):
         check_positions([where_to], [len(ids) for ids in tokens])
+    elif where_to == "image":
+        check_seen([sum(lm.kinds(ids)) for ids in tokens])
     # Filled and not empty: too little memory shows before the work and not after it, and no row can be garbage.
     result = torch.full((len(tokens), lm.n_layers + 1, lm.d_model), torch.nan)
     for rows in batches(tokens, batch_size, progress):
 
         def keep(layer: int, state: State, where: Where, rows: Sequence[int] = rows) -> None:
-            if where_to == "image":
-                check_seen(where.kinds.sum(1).tolist())
             result[rows, layer] = reduced(state, where, where_to).float().cpu()
 
         with watch(lm, None, keep):

@@ -80,6 +80,8 @@ class Projector(nn.Module):
 def stitch(lm: LanguageModel, name: str = "trained") -> LanguageModel:
     """The embedded language model with eyes; `lm` itself stays as it is, and the weights are shared.
 
+    The embedding keeps the eyes, and the soft tokens of what they saw, for as long as the model lives.
+
     Args:
         lm: the embedded model, or another of its width.
         name: the projector, see `projector`. The others than "trained" are controls.
@@ -100,9 +102,10 @@ def stitch(lm: LanguageModel, name: str = "trained") -> LanguageModel:
             soft = through(encoder(pictures))
         return [([None] * len(one), one) for one in soft]
 
-    spec = replace(lm.spec, name=f"{lm.spec.name.partition('+')[0]}+efficientnet", takes=("text", "image"))
-    if name != "trained":
-        spec = replace(spec, name=f"{spec.name} ({name} projector)")
+    named = f"{lm.spec.name.partition('+')[0]}+efficientnet" + ("" if name == "trained" else f" ({name} projector)")
+    # What was kept of another projector is not of this one.
+    held = hashlib.sha256(projector_file(name).read_bytes()).hexdigest()[:16]
+    spec = replace(lm.spec, name=named, revision=f"{lm.spec.revision} projector:{held}", takes=("text", "image"))
     return LanguageModel(lm.model, lm.tokenizer, spec, SoftTokens(lm.model.get_input_embeddings(), encode))
 
 

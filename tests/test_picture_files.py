@@ -109,6 +109,40 @@ def test_a_huge_picture_is_refused_before_it_fills_the_memory(tmp_path):
         open_picture(Image.new("1", (8000, 8000)))
 
 
+def drawing(attributes):
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {attributes}><rect width="100%" height="100%" fill="#f00"/></svg>'
+
+
+@pytest.mark.parametrize(
+    ("attributes", "wide"),
+    [
+        ('viewBox="0 0 40 10"', True),
+        ('viewBox="0,0,10,40"', False),
+        ('width="4cm" height="1cm"', True),
+        ('width="10" height="40px"', False),
+        ('width="100%" viewBox="0 0 40 10"', True),
+    ],
+)
+def test_a_drawing_keeps_its_proportions(tmp_path, attributes, wide):
+    (tmp_path / "a.svg").write_text(drawing(attributes), encoding="utf-8")
+    made = open_picture(tmp_path / "a.svg", 20)
+    assert pixel(made, 10, 10) == (255, 0, 0)
+    assert pixel(made, 10, 1) == ((255, 255, 255) if wide else (255, 0, 0))
+    assert pixel(made, 1, 10) == ((255, 0, 0) if wide else (255, 255, 255))
+
+
+@pytest.mark.parametrize("attributes", ['viewBox="0 0 1 1000000"', 'width="1e9" height="1"', "", 'viewBox="0 0 0 5"'])
+def test_a_drawing_of_no_size_or_endless_length_is_refused(tmp_path, attributes):
+    (tmp_path / "a.svg").write_text(drawing(attributes), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.svg cannot be read as a drawing .*it is .* wide and .* high"):
+        open_picture(tmp_path / "a.svg", 20)
+
+
+def test_a_drawing_with_enormous_sides_is_made_as_small_as_asked_for(tmp_path):
+    (tmp_path / "a.svg").write_text(drawing('width="1000000" height="1000000"'), encoding="utf-8")
+    assert open_picture(tmp_path / "a.svg", 20).size == (20, 20)
+
+
 def test_a_drawing_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.svg").write_text(SVG, encoding="utf-8")
     monkeypatch.setattr(picture_files, "find_spec", lambda name: None)

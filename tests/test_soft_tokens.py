@@ -227,14 +227,19 @@ def test_what_is_wrong_with_an_input_is_said(llama, seeing, tmp_path):
         seeing.token_ids([sh.Example()])
     with pytest.raises(ValueError, match="<image> 2 times"):
         sh.Example("<image> and <image>", picture())
+    with pytest.raises(ValueError, match="where the picture stands, <image>, and there is none"):
+        sh.Example("The <image> dog")
     with pytest.raises(FileNotFoundError, match=r"none\.png is not there"):
         seeing.token_ids([sh.Example(image=tmp_path / "none.png")])
     for call in (
         lambda: sh.logit_lens(seeing, ["dog"], {"a": 5}, positions="image"),
-        lambda: sh.hidden_states(seeing, [sh.Example(TEXT, picture()), "dog"], position="image"),
+        lambda: sh.hidden_states(llama, ["dog"], position="image"),
     ):
-        with pytest.raises(ValueError, match=r"positions is 'image', and text . has no picture"):
+        with pytest.raises(ValueError, match="positions is 'image', and text 0 has no picture"):
             call()
+    # Named by its place in the list, not in a batch of texts of like length.
+    with pytest.raises(ValueError, match="text 2 has no picture"):
+        sh.hidden_states(seeing, [sh.Example(TEXT, picture(1)), sh.Example(TEXT, picture()), "dog"], position="image")
     with pytest.raises(ValueError, match="text 0 has no picture"), sh.edit(seeing, 1, lambda h: h, "image"):
         seeing(["dog"])
     with pytest.raises(ValueError, match="has no row in the unembedding"):

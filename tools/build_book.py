@@ -82,7 +82,8 @@ def chapters() -> list[str]:
 
 def chapter_key(chapter: str) -> str:
     """What decides a chapter's outputs: its notebook, the module, the claims, the model and the packages."""
-    module = [path for kind in ("*.py", "*.tsv") for path in (ROOT / "semhub_utils").rglob(kind)]
+    kinds = ("*.py", "*.tsv", "*.csv", "*.json", "*.safetensors")
+    module = [path for kind in kinds for path in (ROOT / "semhub_utils").rglob(kind)]
     files = [BOOK / f"{chapter}.ipynb", BOOK / "claims.toml", ROOT / "constraints.txt", *module]
     return cache.key({"chapter": chapter, "check": _CHECK}, code=files, model=embedded.SHA256)
 

@@ -58,12 +58,16 @@ def pictures(sources: Sequence[str] = ("openmoji",)) -> pd.DataFrame:
     return frame.assign(split=_split(frame["concept"]))[["concept", "source", "file", "split"]].reset_index(drop=True)
 
 
-@cache
 def things() -> pd.DataFrame:
     """The nouns that name a thing one can draw, each one token of the embedded model: `category`, `noun` and `split`.
 
     80 nouns are held out for "validation" and 80 for "test", drawn once within their categories; the rest is "train".
     """
+    return _things().copy()
+
+
+@cache
+def _things() -> pd.DataFrame:
     frame = pd.read_csv(Path(__file__).with_name("things.tsv"), sep="\t")
     order = np.random.default_rng(_SEED).permutation(len(frame))
     # Every category gives its share: sorted by category after a draw, each third place and the like would not.

@@ -2,8 +2,10 @@
 
 import gzip
 import io
+import re
 from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -31,11 +33,11 @@ def open_picture(
         ModuleNotFoundError: for an SVG without the package resvg-py.
     """
     if isinstance(picture, Image.Image):
-        image, name = picture, "the picture"
-        _check_size(image, name)
+        _check_size(picture, "the picture")
+        image = ImageOps.exif_transpose(picture)
     else:
-        image, name = _read(Path(picture), size or SIDE), str(picture)
-    image = _rgba(ImageOps.exif_transpose(image))
+        image = _read(Path(picture), size or SIDE)
+    image = _rgba(image)
     if size is not None:
         image = ImageOps.pad(image, (size, size), Image.Resampling.BICUBIC, color=(0, 0, 0, 0))
     if background is None:
@@ -52,13 +54,12 @@ def _read(path: Path, size: int) -> Image.Image:
     if path.suffix.lower() in (".svg", ".svgz"):
         return _drawn(path, size)
     try:
-        image = Image.open(path)
-        _check_size(image, str(path))
-        image.seek(0)
-        image.load()
+        with Image.open(path) as image:
+            _check_size(image, str(path))
+            image.seek(0)
+            return ImageOps.exif_transpose(image)
     except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as a picture, it may be damaged or cut off: {error}") from error
-    return image
 
 
 def _check_size(image: Image.Image, name: str) -> None:
@@ -76,11 +77,27 @@ def _drawn(path: Path, size: int) -> Image.Image:
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix.lower() == ".svgz" else data).decode("utf-8")
-        # Twice as large as asked for: what is made smaller later has no jagged edges.
-        made = resvg_py.svg_to_bytes(svg_string=text, width=2 * size, skip_system_fonts=True)
-    except (ValueError, OSError) as error:
+        width, height = _proportions(text)
+        # Twice as large as asked for: what is made smaller later has no jagged edges. Only the longer side is given,
+        # since from the shorter one of a very long drawing resvg would make one that fills the memory.
+        side = (2 * size, None) if width >= height else (None, 2 * size)
+        made = resvg_py.svg_to_bytes(svg_string=text, skip_system_fonts=True, width=side[0], height=side[1], dpi=96)
+    except (ValueError, OSError, ElementTree.ParseError) as error:
         raise ValueError(f"{path} cannot be read as a drawing (SVG): {error}") from error
     return Image.open(io.BytesIO(bytes(made)))
+
+
+def _proportions(svg: str) -> tuple[float, float]:
+    """Width and height of a drawing in units of its own."""
+    root = ElementTree.fromstring(svg)
+    sides = [re.match(r"\s*([0-9.]+)\s*(?!%)[a-z]*\s*$", root.get(side, "")) for side in ("width", "height")]
+    box = root.get("viewBox", "").replace(",", " ").split()
+    width, height = (float(side[1]) for side in sides) if all(sides) else map(float, box[2:4] or (0, 0))  # type: ignore[index]
+    if not (width > 0 and height > 0 and 0.001 < width / height < 1000):
+        raise ValueError(
+            f"it is {width:g} wide and {height:g} high: give one with a size, no side 1000 times the other"
+        )
+    return width, height
 
 
 def _rgba(image: Image.Image) -> Image.Image:

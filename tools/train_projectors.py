@@ -11,7 +11,7 @@ import inspect
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -54,19 +54,19 @@ BEST = Recipe(600, 6, 0.2, 0.05, (PLAIN, " This is a", " Here you see a", " An i
 RECIPES = {
     "trial": Recipe(450, 1, 0.2, 0.01, (PLAIN,), rate=3e-3, warm_up=0.3, at_words=False),
     "trained": BEST,
-    "shuffled": Recipe(**{**asdict(BEST), "shuffled": True}),
-    "untrained": Recipe(**{**asdict(BEST), "steps": 0}),
+    "shuffled": replace(BEST, shuffled=True),
+    "untrained": replace(BEST, steps=0),
 }
 
 
-def training_pictures(split: str = "train") -> pd.DataFrame:
-    """All pictures of a split, out of every source that is installed but the photographs."""
+def training_pictures() -> pd.DataFrame:
+    """All pictures to train on, out of every source that is installed but the photographs."""
     try:
         frame = pictures(["openmoji", "stamps"])
     except FileNotFoundError as error:
         print(f"Without the stamps of Tux Paint: {error}")
         frame = pictures(["openmoji"])
-    return frame[frame["split"] == split].reset_index(drop=True)
+    return frame[frame["split"] == "train"].reset_index(drop=True)
 
 
 def changed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -78,7 +78,6 @@ def changed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     image = image.resize((side, side), Image.Resampling.BICUBIC)
     ground = Image.new("RGBA", (SIDE, SIDE), tuple(int(v) for v in rng.integers(120, 256, 3)))
     free = SIDE - side
-    ground.alpha_composite(Image.new("RGBA", (SIDE, SIDE)))
     x, y = (int(rng.uniform(min(0, free), max(0, free))) for _ in range(2))
     ground.paste(image, (x, y), image)
     made = ground.convert("RGB")

@@ -68,12 +68,13 @@ def test_without_its_gpu_a_machine_takes_the_embedded_model(machine):
 def test_auto_loads_what_was_chosen(machine, monkeypatch, llama):
     asked = {}
 
-    def weights(source, device, quantize, revision="main"):
+    def weights(source, device, quantize, revision="main", seeing=False):
         asked.update(source=source, device=device, quantize=quantize)
         return llama.model
 
     monkeypatch.setattr(models, "_weights", weights)
     monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", lambda *_, **__: llama.tokenizer)
+    monkeypatch.setattr(models.AutoConfig, "from_pretrained", lambda *_, **__: llama.model.config)
     machine(15.8)
     assert sh.load("auto").spec.name == "qwen2.5-7b"
     assert asked == {"source": "Qwen/Qwen2.5-7B", "device": "auto", "quantize": "4bit"}

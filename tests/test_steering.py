@@ -205,7 +205,8 @@ def test_what_is_resumed_equals_the_whole_run_for_unusual_heads(unusual):
 
 
 def check_resumed(lm, inputs):
-    before = [block.forward for block in lm.blocks]
+    # None, but where transformers itself put one there, as 4.57 does when it is asked for hidden states.
+    before = [vars(block).get("forward") for block in lm.blocks]
     for layer in range(lm.n_layers + 1):
         vector = sh.steering_vector(lm, GOOD, BAD, layer)
         with sh.record(lm, layer) as states:
@@ -217,14 +218,14 @@ def check_resumed(lm, inputs):
             lm.run(inputs)
         for k in range(max(layer, 1), lm.n_layers + 1):
             assert torch.equal(part[k], whole[k])
-    assert [block.forward for block in lm.blocks] == before
-    assert not any("forward" in vars(block) for block in lm.blocks)
+    assert [vars(block).get("forward") for block in lm.blocks] == before
 
 
 def test_the_blocks_are_whole_again_after_an_error(llama):
+    before = [vars(block).get("forward") for block in llama.blocks]
     with pytest.raises(RuntimeError, match="on purpose"), resumed(llama, 3, torch.zeros(1, 2, 32)):
         raise RuntimeError("on purpose")
-    assert not any("forward" in vars(block) for block in llama.blocks)
+    assert [vars(block).get("forward") for block in llama.blocks] == before
 
 
 def test_bad_input_is_named(llama, gpt2, untyped):

@@ -62,11 +62,16 @@ def folder(kind: str, key: str, make: Callable[[Path], None]) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
     """Write a file aside and rename it, so that a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
         try:
-            file.write(text.encode())
+            file.write(data)
         except BaseException:
             os.unlink(file.name)
             raise

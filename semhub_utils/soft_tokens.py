@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from semhub_utils.data.picture_files import open_picture
+from semhub_utils.data.picture_files import check_file, open_picture
 
 Picture = str | Path | Image.Image
 # What a picture becomes: token ids, None where a soft token stands, and the soft tokens in order.
@@ -108,10 +108,7 @@ def digest(picture: Picture) -> str:
     if isinstance(picture, Image.Image):
         data = f"{picture.mode} {picture.size}".encode() + picture.tobytes()
         return hashlib.sha256(data + repr(picture.getpalette()).encode()).hexdigest()
-    path = Path(picture)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, or is no file: give the path of a picture")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(check_file(Path(picture)).read_bytes()).hexdigest()
 
 
 def hub_pictures(model: Any, processor: Any) -> Callable[[list[Picture]], list[Encoded]]:

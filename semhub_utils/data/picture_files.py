@@ -46,9 +46,15 @@ def open_picture(
     return Image.alpha_composite(ground, image).convert("RGB")
 
 
-def _read(path: Path, size: int) -> Image.Image:
+def check_file(path: Path) -> Path:
+    """The path itself if it is that of a file; errors as in `open_picture`."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there, or is no file: give the path of a picture")
+    return path
+
+
+def _read(path: Path, size: int) -> Image.Image:
+    check_file(path)
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty: it has no picture in it")
     if path.suffix.lower() in (".svg", ".svgz"):

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-EMBEDDED, LARGE = "gemma-3-270m", "qwen2.5-7b"
+# By what a chapter gives the model to read: the embedded one, and the larger one for a GPU, which is ungated.
+MODELS = {"text": ("gemma-3-270m", "qwen2.5-7b"), "image": ("gemma-3-270m+efficientnet", "llava-1.5-7b")}
 # qwen2.5-7b is 15.2 GB in bfloat16 and 5.9 GB in 4 bit; the rest is for states and logits over 152,000 tokens.
+# llava-1.5-7b is 14.1 and 4.5 GB, with 576 tokens a picture.
 _BFLOAT16_GB, _FOUR_BIT_GB = 20, 8
 
 
@@ -23,28 +25,35 @@ class Choice:
         return self.sentence
 
 
-def chosen(device: str | None = None) -> Choice:
+def chosen(device: str | None = None, takes: str = "text") -> Choice:
     """What `load("auto")` takes on this machine, or without its GPU if `device` is "cpu".
 
     Without a CUDA GPU the embedded model; on a GPU of 20 GB or more qwen2.5-7b in bfloat16, which is ungated; on a
     smaller one, such as Colab's T4, the same in 4 bit, for which bitsandbytes must be installed. Where the GPU has
     less than 8 GB, or bitsandbytes is missing, the embedded model on the GPU. The environment variable SEMHUB_MODEL
-    names another one.
+    names another one. With `takes="image"` it is the embedded image model, and llava-1.5-7b in place of qwen2.5-7b.
+
+    Raises:
+        ValueError: for another `takes`.
     """
+    if takes not in MODELS:
+        raise ValueError(f"takes is {takes!r}: give {' or '.join(map(repr, MODELS))}")
+    small, large = MODELS[takes]
     gpu, gigabytes = ("", 0.0) if device == "cpu" else _gpu()
     found = f"GPU: {gpu}, {gigabytes:.0f} GB." if gpu else "No CUDA GPU was found."
+    here = f'{found} {"For pictures " if takes == "image" else ""}model = "auto" is'
     if asked := os.environ.get("SEMHUB_MODEL"):
-        return Choice(asked, None, f'{found} model = "auto" is {asked} here, as SEMHUB_MODEL says.')
+        return Choice(asked, None, f"{here} {asked} here, as SEMHUB_MODEL says.")
     if not gpu:
-        return Choice(EMBEDDED, None, f'{found} model = "auto" is {EMBEDDED}, the embedded model, on the CPU.')
+        return Choice(small, None, f"{here} {small}, the embedded model, on the CPU.")
     if gigabytes >= _BFLOAT16_GB:
-        return Choice(LARGE, None, f'{found} model = "auto" is {LARGE} in bfloat16.')
+        return Choice(large, None, f"{here} {large} in bfloat16.")
     if gigabytes < _FOUR_BIT_GB:
-        return Choice(EMBEDDED, None, f'{found} model = "auto" is {EMBEDDED}, the embedded model: 7B does not fit.')
+        return Choice(small, None, f"{here} {small}, the embedded model: 7B does not fit.")
     if importlib.util.find_spec("bitsandbytes") is None:
         why = "`pip install bitsandbytes` makes room for a larger one"
-        return Choice(EMBEDDED, None, f'{found} model = "auto" is {EMBEDDED}, the embedded model; {why}.')
-    return Choice(LARGE, "4bit", f'{found} model = "auto" is {LARGE} in 4 bit.')
+        return Choice(small, None, f"{here} {small}, the embedded model; {why}.")
+    return Choice(large, "4bit", f"{here} {large} in 4 bit.")
 
 
 def _gpu() -> tuple[str, float]:

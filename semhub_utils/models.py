@@ -48,7 +48,12 @@ REGISTRY: dict[str, ModelSpec] = {
 
 
 def load(
-    model: str = "gemma-3-270m", *, quantize: str | None = None, device: str | None = None, revision: str | None = None
+    model: str = "gemma-3-270m",
+    *,
+    quantize: str | None = None,
+    device: str | None = None,
+    revision: str | None = None,
+    takes: str = "text",
 ) -> LanguageModel:
     """Load a model and its tokenizer: by default the embedded one, without a network.
 
@@ -59,19 +64,24 @@ def load(
         quantize: "4bit" or "8bit" (bitsandbytes; needs a GPU).
         device: "cpu", "cuda" or "cuda:1"; by default the GPUs there are, else the CPU.
         revision: a hub commit, branch or tag, in place of the registry's.
+        takes: "image" where the model will be shown pictures: "auto" is then one that has eyes, and any other name
+            that of one; every model takes text.
 
     Returns:
         The model in evaluation mode, float32 on a CPU and bfloat16 on a GPU.
 
     Raises:
-        ValueError: for a name that is not known, with the nearest ones; for an unknown `quantize`.
+        ValueError: for a name that is not known, with the nearest ones; for an unknown `quantize` or `takes`; for a
+            model that does not take what it is to take.
         RuntimeError: if a GPU is asked for and there is none, or quantizing without bitsandbytes.
         OSError: if the hub or the folder does not have the model, with the next step.
     """
     if quantize not in (None, "4bit", "8bit"):
         raise ValueError(f"quantize is {quantize!r}: give '4bit', '8bit' or None")
+    if takes not in hardware.MODELS:
+        raise ValueError(f"takes is {takes!r}: give {' or '.join(map(repr, hardware.MODELS))}")
     if model == "auto":
-        choice = hardware.chosen(device)
+        choice = hardware.chosen(device, takes)
         model, quantize = choice.model, quantize or choice.quantize
     device = _device(device, quantize)
     if quantize and importlib.util.find_spec("bitsandbytes") is None:
@@ -80,30 +90,47 @@ def load(
     if spec.source.startswith("package:"):
         if revision:
             raise ValueError(f"revision is {revision!r}: the embedded model has one, its package's; leave it out")
-        folder = embedded.path()
-        tokenizer: PreTrainedTokenizerBase = _fast_tokenizer(folder)
-        loaded = _weights(str(folder), device, quantize)
-        lm = LanguageModel(loaded, tokenizer, spec)
-        return stitched.stitch(lm) if spec.takes == _BOTH else lm
-    else:
-        try:
-            commit = revision or ("main" if spec.revision == "local" else spec.revision)
-            seeing = AutoConfig.from_pretrained(spec.source, revision=commit).model_type in _SEEING
-            maker = AutoProcessor if seeing else AutoTokenizer
-            reader = maker.from_pretrained(spec.source, revision=commit)
-            tokenizer = reader.tokenizer if seeing else reader
-            loaded = _weights(spec.source, device, quantize, commit, seeing)
-        except (OSError, ValueError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise OSError(
-                f"{spec.source!r} could not be loaded from the hub or from disk: {reason}\n"
-                f"Check the id ({_nearest(model)}), the network, and for a gated model "
-                f"its licence page and `hf auth login`. The embedded model, sh.load(), needs none of these."
-            ) from error
-        takes = _BOTH if seeing else spec.takes
-        spec = replace(spec, revision=getattr(loaded.config, "_commit_hash", None) or spec.revision, takes=takes)
-        soft = SoftTokens(loaded.get_input_embeddings(), hub_pictures(loaded, reader)) if seeing else None
-    return LanguageModel(loaded, tokenizer, spec, soft)
+        _check_takes(spec, takes)
+        return _embedded(spec, device, quantize)
+    try:
+        commit = revision or ("main" if spec.revision == "local" else spec.revision)
+        seeing = AutoConfig.from_pretrained(spec.source, revision=commit).model_type in _SEEING
+        spec = replace(spec, takes=_BOTH if seeing else spec.takes)
+        _check_takes(spec, takes)  # before the download
+        maker = AutoProcessor if seeing else AutoTokenizer
+        reader = maker.from_pretrained(spec.source, revision=commit)
+        loaded = _weights(spec.source, device, quantize, commit, seeing)
+    except _TakesNot:
+        raise
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise OSError(
+            f"{spec.source!r} could not be loaded from the hub or from disk: {reason}\n"
+            f"Check the id ({_nearest(model)}), the network, and for a gated model "
+            f"its licence page and `hf auth login`. The embedded model, sh.load(), needs none of these."
+        ) from error
+    spec = replace(spec, revision=getattr(loaded.config, "_commit_hash", None) or spec.revision)
+    if not seeing:
+        return LanguageModel(loaded, reader, spec)
+    soft = SoftTokens(loaded.get_input_embeddings(), hub_pictures(loaded, reader))
+    return LanguageModel(loaded, reader.tokenizer, spec, soft)
+
+
+class _TakesNot(ValueError):
+    """Told apart from the errors of transformers, which are ValueErrors too."""
+
+
+def _check_takes(spec: ModelSpec, takes: str) -> None:
+    if takes not in spec.takes:
+        able = ", ".join(one.name for one in REGISTRY.values() if takes in one.takes)
+        raise _TakesNot(f"{spec.name} takes {' and '.join(spec.takes)}, and is to be shown an {takes}: give {able}")
+
+
+def _embedded(spec: ModelSpec, device: str, quantize: str | None) -> LanguageModel:
+    folder = embedded.path()
+    tokenizer: PreTrainedTokenizerBase = _fast_tokenizer(folder)
+    lm = LanguageModel(_weights(str(folder), device, quantize), tokenizer, spec)
+    return stitched.stitch(lm) if "image" in spec.takes else lm
 
 
 def _device(device: str | None, quantize: str | None) -> str:

@@ -48,9 +48,38 @@ def test_the_machine_chooses_the_model_and_says_so(machine, gigabytes, bitsandby
     assert ("pip install bitsandbytes" in said) == (gigabytes == 15.8 and not bitsandbytes)
 
 
-def test_the_larger_model_is_one_of_the_book_and_needs_no_account(machine):
+@pytest.mark.parametrize("takes", ["text", "image"])
+def test_the_larger_model_is_one_of_the_book_takes_what_it_must_and_needs_no_account(machine, takes):
     machine(85)
-    assert "gated" not in sh.REGISTRY[sh.chosen().model].licence
+    spec = sh.REGISTRY[sh.chosen(takes=takes).model]
+    assert "gated" not in spec.licence
+    assert takes in spec.takes
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "model", "quantize"),
+    [(None, "gemma-3-270m+efficientnet", None), (15.8, "llava-1.5-7b", "4bit"), (85, "llava-1.5-7b", None)],
+)
+def test_for_pictures_it_is_a_model_with_eyes(machine, gigabytes, model, quantize):
+    machine(gigabytes)
+    choice = sh.chosen(takes="image")
+    assert (choice.model, choice.quantize) == (model, quantize)
+    assert f'For pictures model = "auto" is {model}' in str(choice)
+
+
+def test_a_model_that_takes_no_pictures_is_refused_before_it_is_loaded(monkeypatch, llama):
+    def weights(*_, **__):
+        pytest.fail("the weights were asked for")
+
+    monkeypatch.setattr(models, "_weights", weights)
+    monkeypatch.setattr(models.AutoConfig, "from_pretrained", lambda *_, **__: llama.model.config)
+    for name in ("gemma-3-270m", "llama-3-8b"):
+        message = rf"{name} takes text, and is to be shown an image: give gemma-3-270m\+efficientnet, llava-1\.5-7b"
+        with pytest.raises(ValueError, match=message):
+            sh.load(name, takes="image")
+    for call in (lambda: sh.load("gemma-3-270m", takes="smell"), lambda: sh.chosen(takes="smell")):
+        with pytest.raises(ValueError, match="takes is 'smell': give 'text' or 'image'"):
+            call()
 
 
 def test_the_environment_names_another_model(machine, monkeypatch):

@@ -1,9 +1,7 @@
 """Every chapter runs to its end, and finds what `book/claims.toml` expects on the embedded model."""
 
 import json
-import os
 import tomllib
-from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
@@ -13,16 +11,15 @@ from bs4 import BeautifulSoup
 
 import build_book
 from semhub_utils import cache, results
+from today import of_today
 
 CHAPTERS = build_book.chapters()
-# Runs beside the book's own, which must find what it finds. All of them take ten minutes: each day has one, and
-# half of the chapters on a model that knows nothing (SEMHUB_AGAIN=all runs everything).
+# Runs beside the book's own, which must find what it finds. All of them take ten minutes: each day has one, and a third
+# of the chapters on a model that knows nothing.
 OTHERS = [(f"evidence/{name}", {"seed": 1}) for name in ("arithmetic", "code", "formal-semantics")]
 OTHERS += [("evidence/languages", {"seed": 1, "subset": "others"})]  # both at once: a run takes long
-TODAY = datetime.now(UTC).toordinal()
-ALL = os.environ.get("SEMHUB_AGAIN") == "all"
-AGAIN = OTHERS if ALL else [OTHERS[TODAY % len(OTHERS)]]
-HALF = [chapter for number, chapter in enumerate(CHAPTERS) if ALL or (number + TODAY) % 2]
+AGAIN = of_today(OTHERS, len(OTHERS))
+THIRD = of_today(CHAPTERS, 3)
 # What a model of random weights shows too: the first two are about noise; in the third a word and its gloss are told
 # apart by nothing but chance; text that never made sense loses none; a push of a part is a push, and a push at one
 # token is less than one at another.
@@ -89,7 +86,7 @@ def test_another_draw_of_the_data_changes_no_conclusion(chapter, parameters, mon
     assert results.differences(chapter) == []
 
 
-@pytest.mark.parametrize("chapter", HALF)
+@pytest.mark.parametrize("chapter", THIRD)
 def test_a_chapter_runs_to_its_end_on_a_model_that_knows_nothing(chapter, knows_nothing, monkeypatch):
     # Its tokenizer has no whole word and it has four blocks: whoever points a chapter at a large model for an hour
     # must not meet an assumption about ours in the last cell.

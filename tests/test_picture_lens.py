@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from test_soft_tokens import TEXT, picture, with_eyes
 
 import semhub_utils as sh
 from semhub_utils.picture_lens import word_ranks, word_scores
+from test_soft_tokens import TEXT, picture, with_eyes
 
 WORDS = ["dog", " cat", "the"]
 

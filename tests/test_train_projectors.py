@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,8 @@ import judge_projectors as judge
 import train_projectors as tool
 from semhub_utils import stitched
 from semhub_utils.data.controls import projector_table
+from today import TODAY
 
-TODAY = datetime.now(UTC).toordinal()  # of the day, so that what fails can be run again
 NAMES = ["dog", "the cat", "bird", "water", "the dog sees a bird", "cat", "fox", "the lazy dog"]
 
 

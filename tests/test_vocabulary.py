@@ -13,12 +13,12 @@ import transformers
 import wordfreq
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_lens import TEXTS, exact_logits
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 import semhub_utils as sh
 from semhub_utils import vocabulary
 from semhub_utils.vocabulary import token_languages
+from test_lens import TEXTS, exact_logits
 
 # Frequencies as wordfreq gives them; the tokens of the hand-made tokenizer are letters with the space before them.
 LISTS = {"en": {"ab": 0.6, "b": 0.3, "d": 0.1}, "de": {"a": 0.5}, "zh": {"字a": 0.4}, "hi": {"d": 0.01}}

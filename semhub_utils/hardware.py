@@ -31,7 +31,8 @@ def chosen(device: str | None = None, takes: str = "text") -> Choice:
     Without a CUDA GPU the embedded model; on a GPU of 20 GB or more qwen2.5-7b in bfloat16, which is ungated; on a
     smaller one, such as Colab's T4, the same in 4 bit, for which bitsandbytes must be installed. Where the GPU has
     less than 8 GB, or bitsandbytes is missing, the embedded model on the GPU. The environment variable SEMHUB_MODEL
-    names another one. With `takes="image"` it is the embedded image model, and llava-1.5-7b in place of qwen2.5-7b.
+    names another one. With `takes="image"` it is the embedded image model, also where SEMHUB_MODEL names the embedded
+    one, and llava-1.5-7b in place of qwen2.5-7b.
 
     Raises:
         ValueError: for another `takes`.
@@ -43,6 +44,7 @@ def chosen(device: str | None = None, takes: str = "text") -> Choice:
     found = f"GPU: {gpu}, {gigabytes:.0f} GB." if gpu else "No CUDA GPU was found."
     here = f'{found} {"For pictures " if takes == "image" else ""}model = "auto" is'
     if asked := os.environ.get("SEMHUB_MODEL"):
+        asked = small if asked == MODELS["text"][0] else asked
         return Choice(asked, None, f"{here} {asked} here, as SEMHUB_MODEL says.")
     if not gpu:
         return Choice(small, None, f"{here} {small}, the embedded model, on the CPU.")

@@ -87,6 +87,10 @@ def test_the_environment_names_another_model(machine, monkeypatch):
     monkeypatch.setenv("SEMHUB_MODEL", "bloom-560m")
     assert (sh.chosen().model, sh.chosen().quantize) == ("bloom-560m", None)
     assert "bloom-560m here, as SEMHUB_MODEL says" in str(sh.chosen())
+    # As the build of the book does, so that its pages are of the embedded model on every machine.
+    monkeypatch.setenv("SEMHUB_MODEL", "gemma-3-270m")
+    assert sh.chosen().model == "gemma-3-270m"
+    assert sh.chosen(takes="image").model == "gemma-3-270m+efficientnet"
 
 
 def test_without_its_gpu_a_machine_takes_the_embedded_model(machine):

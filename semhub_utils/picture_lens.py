@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_utils.hooks import Positions
 from semhub_utils.language_model import LanguageModel
-from semhub_utils.lens import check_norm, chosen_logits, chosen_states, positions_of
+from semhub_utils.lens import check_norm, chosen_states, positions_of
 from semhub_utils.soft_tokens import Text
 from semhub_utils.states import batches
 from semhub_utils.targets import read_targets
@@ -56,11 +57,13 @@ def word_scores(
     if len(count) > 1:
         raise ValueError(f"the inputs have {min(count)} to {max(count)} such positions: give inputs with equally many")
     ids = torch.cat([read_targets(lm, {word: word}, 1)[0].ids for word in words]).to(lm.head_device)
+    used, place = ids.clamp(min=0).unique(return_inverse=True)
     found = torch.empty(len(tokens), lm.n_layers + 1, *([] if mean else [max(count)]), len(words))
     for rows in batches(tokens, batch_size, progress):
         states = chosen_states(lm, [tokens[row] for row in rows], [places[row] for row in rows], norm)
-        flat = states.flatten(0, 1)
-        logit = chosen_logits(lm, flat, ids.flatten().expand(len(flat), -1)).unflatten(1, tuple(ids.shape))
+        with torch.no_grad(), lm.unembedding() as (weight, bias):
+            logit = F.linear(states.flatten(0, 1), weight[used], None if bias is None else bias[used])
+            logit = lm.scale_logits(logit).float()[:, place]
         logit = logit.masked_fill(ids < 0, -torch.inf).logsumexp(-1)
         logit = logit.unflatten(0, (lm.n_layers + 1, len(rows), -1)).transpose(0, 1)
         found[rows] = (logit.mean(2) if mean else logit).cpu()

@@ -10,16 +10,19 @@ import pytest
 from bs4 import BeautifulSoup
 
 import build_book
+import seeing
 from semhub_utils import cache, results
 from today import of_today
 
 CHAPTERS = build_book.chapters()
-# Runs beside the book's own, which must find what it finds. All of them take ten minutes: each day has one, and a third
-# of the chapters on a model that knows nothing.
+# Runs beside the book's own, which must find what it finds. All of them take ten minutes: each day has one.
 OTHERS = [(f"evidence/{name}", {"seed": 1}) for name in ("arithmetic", "code", "formal-semantics")]
 OTHERS += [("evidence/languages", {"seed": 1, "subset": "others"})]  # both at once: a run takes long
 AGAIN = of_today(OTHERS, len(OTHERS))
-THIRD = of_today(CHAPTERS, 3)
+SOURCES = {name: (build_book.BOOK / f"{name}.ipynb").read_text(encoding="utf-8") for name in CHAPTERS}
+SEES = {name for name, source in SOURCES.items() if r"takes=\"image\"" in source}
+# Text models and image models with random weights; the chapters on pictures run on every family that they name.
+NOTHING = [(name, family) for name in CHAPTERS for family in (seeing.MAKERS if name in SEES else ["llama"])]
 # What a model of random weights shows too: the first two are about noise; in the third a word and its gloss are told
 # apart by nothing but chance; text that never made sense loses none; a push of a part is a push, and a push at one
 # token is less than one at another.
@@ -45,12 +48,15 @@ def executed(chapter):
     return nbformat.read(build_book.execute(chapter), as_version=4)
 
 
-@pytest.fixture(scope="session")
-def knows_nothing(llama):
-    made_by = cache.key({}, code=[Path(__file__).with_name("conftest.py")])
-    folder = build_book.BUILD / f"random-llama-{made_by[:8]}"
-    llama.model.save_pretrained(folder)
-    llama.tokenizer.save_pretrained(folder)
+@pytest.fixture
+def knows_nothing(family, llama, tokenizer_of):
+    """The folder of a small model with random weights."""
+    code = [Path(__file__).with_name(name) for name in ("conftest.py", "seeing.py")]
+    folder = build_book.BUILD / f"random-{family}-{cache.key({}, code=code)[:8]}"
+    sees = family in seeing.MAKERS
+    model, reader = seeing.MAKERS[family](tokenizer_of) if sees else (llama.model, llama.tokenizer)
+    model.save_pretrained(folder)
+    reader.save_pretrained(folder)
     return folder
 
 
@@ -71,7 +77,7 @@ def test_a_chapter_runs_and_its_claims_come_out_as_expected(executed, chapter, m
     assert results.differences(chapter) == []
     for result in results.read(chapter):
         assert result["low"] <= result["value"] <= result["high"]
-        assert result["model"] == "gemma-3-270m"
+        assert result["model"] == ("gemma-3-270m+efficientnet" if chapter in SEES else "gemma-3-270m")
         assert result["revision"].startswith("sha256:")
         assert result["n"] > 0
         assert result["seconds"] > 0
@@ -86,8 +92,8 @@ def test_another_draw_of_the_data_changes_no_conclusion(chapter, parameters, mon
     assert results.differences(chapter) == []
 
 
-@pytest.mark.parametrize("chapter", THIRD)
-def test_a_chapter_runs_to_its_end_on_a_model_that_knows_nothing(chapter, knows_nothing, monkeypatch):
+@pytest.mark.parametrize(("chapter", "family"), of_today(NOTHING, 3))
+def test_a_chapter_runs_to_its_end_on_a_model_that_knows_nothing(chapter, family, knows_nothing, monkeypatch):
     # Its tokenizer has no whole word and it has four blocks: whoever points a chapter at a large model for an hour
     # must not meet an assumption about ours in the last cell.
     build_book.execute(chapter, model=str(knows_nothing))

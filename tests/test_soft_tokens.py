@@ -7,27 +7,13 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from transformers import (
-    ChameleonConfig,
-    ChameleonForConditionalGeneration,
-    ChameleonImageProcessor,
-    ChameleonProcessor,
-    CLIPImageProcessor,
-    Idefics3Config,
-    Idefics3ForConditionalGeneration,
-    Idefics3ImageProcessor,
-    Idefics3Processor,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-)
 
 import semhub_utils as sh
+from seeing import MAKERS
 from semhub_utils.soft_tokens import SoftTokens, digest, hub_pictures
 
 SOFT = 3
 TEXT = " a dog"
-BLOCK = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
 
 
 def picture(seed=0, size=12):
@@ -246,75 +232,14 @@ def test_what_is_wrong_with_an_input_is_said(llama, seeing, tmp_path):
         sh.steering_vector(seeing, [sh.Example(TEXT, picture())], ["cat"], 1, method="unembedding")
 
 
-def tiny_llava(tokenizer_of):
-    tokenizer = tokenizer_of("metaspace", True, False, "left")
-    tokenizer.add_tokens(["<image>"], special_tokens=True)
-    image = tokenizer.convert_tokens_to_ids("<image>")
-    vision = {**BLOCK, "num_hidden_layers": 2, "image_size": 8, "patch_size": 4, "projection_dim": 32}
-    torch.manual_seed(0)
-    config = LlavaConfig(
-        vision_config={"model_type": "clip_vision_model", **vision},
-        text_config={"model_type": "llama", **BLOCK, "vocab_size": len(tokenizer), "initializer_range": 0.2},
-        image_token_index=image,
-        vision_feature_layer=-2,
-        vision_feature_select_strategy="default",
-    )
-    model = LlavaForConditionalGeneration(config).float()
-    square = {"height": 8, "width": 8}
-    resized = CLIPImageProcessor(size={"shortest_edge": 8}, crop_size=square)
-    kept = {"patch_size": 4, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
-    return model, LlavaProcessor(resized, tokenizer, **kept)
-
-
-def tiny_chameleon(tokenizer_of):
-    tokenizer = tokenizer_of("metaspace", True, True, "left")
-    codes = [f"IMGIMG{letter}Z" for letter in "ABCDEFGHIJ"]
-    tokenizer.add_tokens(["<image>", "<racm3:break>", "<eoss>", "<sep>", *codes], special_tokens=True)
-    tokenizer.sep_token = "<sep>"
-    if transformers.__version__.startswith("4."):
-        tokenizer.__class__ = transformers.LlamaTokenizerFast  # its processor asks for the name and nothing else
-    vocabulary = {name: tokenizer.convert_tokens_to_ids(name) for name in ["<image>", *codes]}
-    pixels = {"resolution": 8, "base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1}
-    torch.manual_seed(0)
-    config = ChameleonConfig(
-        **BLOCK,
-        vocab_size=len(tokenizer),
-        num_key_value_heads=4,
-        vocabulary_map=vocabulary,
-        initializer_range=0.2,
-        vq_config={**pixels, "num_embeddings": 10, "embed_dim": 16, "latent_channels": 16, "attn_resolutions": []},
-    )
-    square = {"height": 8, "width": 8}
-    resized = ChameleonImageProcessor(size={"shortest_edge": 8}, crop_size=square)
-    return ChameleonForConditionalGeneration(config).float(), ChameleonProcessor(resized, tokenizer, 16)
-
-
-def tiny_idefics3(tokenizer_of):
-    tokenizer = tokenizer_of("metaspace", True, True, "left")
-    tiles = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
-    around = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
-    tokenizer.add_tokens([*around, *tiles], special_tokens=True)
-    torch.manual_seed(0)
-    config = Idefics3Config(
-        vision_config={**BLOCK, "num_hidden_layers": 2, "image_size": 16, "patch_size": 4},
-        text_config={"model_type": "llama", **BLOCK, "vocab_size": len(tokenizer), "initializer_range": 0.2},
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        scale_factor=2,
-        pad_token_id=0,
-    )
-    resized = Idefics3ImageProcessor(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
-    return Idefics3ForConditionalGeneration(config).float(), Idefics3Processor(resized, tokenizer, 4)
-
-
 # How many soft tokens a picture of 20 by 20 becomes; of Idefics3, four for each of four tiles and for the whole.
-FAMILIES = {"llava": (tiny_llava, 4), "chameleon": (tiny_chameleon, 16), "idefics3": (tiny_idefics3, 20)}
+FAMILIES = {"llava": 4, "chameleon": 16, "idefics3": 20}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_image_model_of_the_hub_gives_what_transformers_gives(tokenizer_of, family):
-    make, count = FAMILIES[family]
-    model, processor = make(tokenizer_of)
-    model.eval()
+    count = FAMILIES[family]
+    model, processor = MAKERS[family](tokenizer_of)
     how = {"return_for_text_completion": True} if family == "chameleon" else {}
     soft = SoftTokens(model.get_input_embeddings(), hub_pictures(model, processor))
     lm = sh.LanguageModel(model, processor.tokenizer, sh.ModelSpec("tiny-llava", "made here"), soft)
@@ -338,7 +263,7 @@ def test_an_image_model_of_the_hub_gives_what_transformers_gives(tokenizer_of, f
 
 
 def test_an_image_model_is_loaded_from_a_folder(tokenizer_of, tmp_path):
-    model, processor = tiny_llava(tokenizer_of)
+    model, processor = MAKERS["llava"](tokenizer_of)
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     transformers.AutoTokenizer.from_pretrained(tmp_path)

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from semhub_utils.hooks import Positions
 from semhub_utils.language_model import LanguageModel
-from semhub_utils.lens import check_norm, chosen_logits, chosen_states, positions_of
+from semhub_utils.lens import check_norm, chosen_states, positions_of
 from semhub_utils.soft_tokens import Text
 from semhub_utils.states import batches
 from semhub_utils.targets import read_targets
@@ -22,7 +23,8 @@ def word_scores(
     norm: str = "final",
     batch_size: int = 32,
     progress: bool = True,
-) -> Float[Tensor, "inputs layers positions words"]:
+    mean: bool = False,
+) -> Float[Tensor, "inputs layers *positions words"]:
     """How the lens scores many words against one another, at every layer and position.
 
     The logit of the first token of each word, with and without a space before it (the two probabilities are summed).
@@ -37,9 +39,11 @@ def word_scores(
         norm: "final" or "none", see `logit_lens`.
         batch_size: inputs in one forward pass.
         progress: show a bar on work that takes more than a few seconds.
+        mean: average over the positions, batch by batch. A picture of a large model has hundreds of positions, and
+            the scores of all of them would not fit.
 
     Returns:
-        float32 on the CPU.
+        (inputs, layers, positions, words), or (inputs, layers, words) of the mean, float32 on the CPU.
 
     Raises:
         ValueError: for inputs of unequal numbers of positions, no words, and whatever `logit_lens` refuses.
@@ -53,29 +57,32 @@ def word_scores(
     if len(count) > 1:
         raise ValueError(f"the inputs have {min(count)} to {max(count)} such positions: give inputs with equally many")
     ids = torch.cat([read_targets(lm, {word: word}, 1)[0].ids for word in words]).to(lm.head_device)
-    found = torch.empty(len(tokens), lm.n_layers + 1, count.pop(), len(words))
+    used, place = ids.clamp(min=0).unique(return_inverse=True)
+    found = torch.empty(len(tokens), lm.n_layers + 1, *([] if mean else [max(count)]), len(words))
     for rows in batches(tokens, batch_size, progress):
         states = chosen_states(lm, [tokens[row] for row in rows], [places[row] for row in rows], norm)
-        flat = states.flatten(0, 1)
-        logit = chosen_logits(lm, flat, ids.flatten().expand(len(flat), -1)).unflatten(1, tuple(ids.shape))
+        with torch.no_grad(), lm.unembedding() as (weight, bias):
+            logit = F.linear(states.flatten(0, 1), weight[used], None if bias is None else bias[used])
+            logit = lm.scale_logits(logit).float()[:, place]
         logit = logit.masked_fill(ids < 0, -torch.inf).logsumexp(-1)
-        found[rows] = logit.unflatten(0, (lm.n_layers + 1, len(rows), -1)).transpose(0, 1).cpu()
+        logit = logit.unflatten(0, (lm.n_layers + 1, len(rows), -1)).transpose(0, 1)
+        found[rows] = (logit.mean(2) if mean else logit).cpu()
     return found
 
 
 def word_ranks(
-    scores: Float[Tensor, "inputs layers positions words"], gold: Sequence[int], centred: bool = False
+    scores: Float[Tensor, "inputs layers *positions words"], gold: Sequence[int], centred: bool = False
 ) -> Int[Tensor, "inputs layers"]:
     """The rank of one word of each input among all, 0 the best, by its mean score over the positions.
 
     Args:
-        scores: what `word_scores` returns.
+        scores: what `word_scores` returns, of all positions or of their mean.
         gold: the number of each input's word.
         centred: take the mean over the inputs off each word first. A word that is likely after any picture then
             counts for no more than another: the rank says what this input adds, as when matched pairs are held
             against all others (Wu et al. 2024, Eq. 1).
     """
-    mean = scores.mean(2)
+    mean = scores.mean(2) if scores.dim() == 4 else scores
     mean = mean - mean.mean(0) if centred else mean
     own = mean[torch.arange(len(mean)), :, torch.as_tensor(gold)]
     return (mean > own[..., None]).sum(-1)

@@ -27,6 +27,16 @@ def test_differences_of_scores_are_those_of_log_probability(any_seeing, norm):
     np.testing.assert_allclose(scores - scores[..., :1], expected - expected[..., :1], atol=2e-4)
 
 
+@pytest.mark.parametrize("norm", ["final", "none"])
+def test_the_mean_over_positions_is_that_of_all_scores_and_has_the_same_ranks(any_seeing, norm):
+    inputs = [sh.Example(TEXT, picture(seed)) for seed in range(3)]
+    scores = word_scores(any_seeing, inputs, WORDS, norm=norm, progress=False)
+    mean = word_scores(any_seeing, inputs, WORDS, norm=norm, batch_size=2, progress=False, mean=True)
+    assert mean.shape == (3, any_seeing.n_layers + 1, len(WORDS))
+    torch.testing.assert_close(mean, scores.mean(2), rtol=1e-4, atol=1e-4)
+    assert word_ranks(mean, [0, 1, 2]).tolist() == word_ranks(scores.mean(2, keepdim=True), [0, 1, 2]).tolist()
+
+
 def test_positions_may_be_others(llama):
     scores = word_scores(llama, ["the dog sees", "cat"], WORDS, positions="last", progress=False)
     frame = sh.logit_lens(llama, ["the dog sees", "cat"], {w: w for w in WORDS}, progress=False)

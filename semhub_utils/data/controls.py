@@ -32,8 +32,7 @@ def steering_table(name: str, revision: str | None = None) -> pd.DataFrame | Non
         raise ValueError(f"name is {name!r}: the tables are {', '.join(TABLES)}")
     if revision is not None and made_by()["revision"] != revision:
         return None
-    with files("semhub_utils.data").joinpath(f"steering_{name}.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file)
+    return _read(f"steering_{name}.csv")
 
 
 def projector_table() -> pd.DataFrame:
@@ -46,7 +45,16 @@ def projector_table() -> pd.DataFrame:
         share of concepts with a rank below 10, and `chosen`, whether the layer is the one where that projector's
         validation concepts are read best.
     """
-    with files("semhub_utils.data").joinpath("projectors.csv").open(encoding="utf-8") as file:
+    return _read("projectors.csv")
+
+
+def projector_ranks() -> pd.DataFrame:
+    """The `rank` of each test `concept` through each `projector`, by `measure`, at its chosen layer; see above."""
+    return _read("projector_ranks.csv")
+
+
+def _read(name: str) -> pd.DataFrame:
+    with files("semhub_utils.data").joinpath(name).open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
 

@@ -37,8 +37,7 @@ def chosen(device: str | None = None, takes: str = "text") -> Choice:
     Raises:
         ValueError: for another `takes`.
     """
-    if takes not in MODELS:
-        raise ValueError(f"takes is {takes!r}: give {' or '.join(map(repr, MODELS))}")
+    check_takes(takes)
     small, large = MODELS[takes]
     gpu, gigabytes = ("", 0.0) if device == "cpu" else _gpu()
     found = f"GPU: {gpu}, {gigabytes:.0f} GB." if gpu else "No CUDA GPU was found."
@@ -56,6 +55,12 @@ def chosen(device: str | None = None, takes: str = "text") -> Choice:
         why = "`pip install bitsandbytes` makes room for a larger one"
         return Choice(small, None, f"{here} {small}, the embedded model; {why}.")
     return Choice(large, "4bit", f"{here} {large} in 4 bit.")
+
+
+def check_takes(takes: str) -> None:
+    """Refuse what no model of the book takes."""
+    if takes not in MODELS:
+        raise ValueError(f"takes is {takes!r}: give {' or '.join(map(repr, MODELS))}")
 
 
 def _gpu() -> tuple[str, float]:

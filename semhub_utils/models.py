@@ -78,8 +78,7 @@ def load(
     """
     if quantize not in (None, "4bit", "8bit"):
         raise ValueError(f"quantize is {quantize!r}: give '4bit', '8bit' or None")
-    if takes not in hardware.MODELS:
-        raise ValueError(f"takes is {takes!r}: give {' or '.join(map(repr, hardware.MODELS))}")
+    hardware.check_takes(takes)
     if model == "auto":
         choice = hardware.chosen(device, takes)
         model, quantize = choice.model, quantize or choice.quantize

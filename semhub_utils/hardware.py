@@ -7,9 +7,14 @@ from dataclasses import dataclass
 import torch
 
 # By what a chapter gives the model to read: the embedded one, and the larger one for a GPU, which is ungated.
-MODELS = {"text": ("gemma-3-270m", "qwen2.5-7b"), "image": ("gemma-3-270m+efficientnet", "llava-1.5-7b")}
+MODELS = {
+    "text": ("gemma-3-270m", "qwen2.5-7b"),
+    "image": ("gemma-3-270m+efficientnet", "llava-1.5-7b"),
+    "audio": ("gemma-3-270m+whisper-base", "qwen2-audio-7b"),
+}
+_FOR = {"text": "", "image": "For pictures ", "audio": "For sounds "}
 # qwen2.5-7b is 15.2 GB in bfloat16 and 5.9 GB in 4 bit; the rest is for states and logits over 152,000 tokens.
-# llava-1.5-7b is 14.1 and 4.5 GB, with 576 tokens a picture.
+# llava-1.5-7b is 14.1 and 4.5 GB, with 576 tokens a picture; qwen2-audio-7b 16.8 and 6.1 GB, with 25 a second.
 _BFLOAT16_GB, _FOUR_BIT_GB = 20, 8
 
 
@@ -31,8 +36,8 @@ def chosen(device: str | None = None, takes: str = "text") -> Choice:
     Without a CUDA GPU the embedded model; on a GPU of 20 GB or more qwen2.5-7b in bfloat16, which is ungated; on a
     smaller one, such as Colab's T4, the same in 4 bit, for which bitsandbytes must be installed. Where the GPU has
     less than 8 GB, or bitsandbytes is missing, the embedded model on the GPU. The environment variable SEMHUB_MODEL
-    names another one. With `takes="image"` it is the embedded image model, also where SEMHUB_MODEL names the embedded
-    one, and llava-1.5-7b in place of qwen2.5-7b.
+    names another one. With `takes="image"` or "audio" it is the embedded model with eyes or ears, also where
+    SEMHUB_MODEL names the embedded one, and llava-1.5-7b or qwen2-audio-7b in place of qwen2.5-7b.
 
     Raises:
         ValueError: for another `takes`.
@@ -41,7 +46,7 @@ def chosen(device: str | None = None, takes: str = "text") -> Choice:
     small, large = MODELS[takes]
     gpu, gigabytes = ("", 0.0) if device == "cpu" else _gpu()
     found = f"GPU: {gpu}, {gigabytes:.0f} GB." if gpu else "No CUDA GPU was found."
-    here = f'{found} {"For pictures " if takes == "image" else ""}model = "auto" is'
+    here = f'{found} {_FOR[takes]}model = "auto" is'
     if asked := os.environ.get("SEMHUB_MODEL"):
         asked = small if asked == MODELS["text"][0] else asked
         return Choice(asked, None, f"{here} {asked} here, as SEMHUB_MODEL says.")
@@ -60,7 +65,7 @@ def chosen(device: str | None = None, takes: str = "text") -> Choice:
 def check_takes(takes: str) -> None:
     """Refuse what no model of the book takes."""
     if takes not in MODELS:
-        raise ValueError(f"takes is {takes!r}: give {' or '.join(map(repr, MODELS))}")
+        raise ValueError(f"takes is {takes!r}: give {', '.join(map(repr, MODELS))}")
 
 
 def _gpu() -> tuple[str, float]:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from semhub_utils.language_model import LanguageModel
-from semhub_utils.soft_tokens import KINDS
+from semhub_utils.soft_tokens import KINDS, NAMES
 
 Positions = str | int | np.integer | Sequence[int] | np.ndarray | None
 State = Float[Tensor, "texts tokens d_model"]
+_KINDS = ", ".join(map(repr, sorted(KINDS)))
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Where:
 
     `index` counts real tokens from 0 and is -1 on padding; with a key-value cache it goes on where the last pass
     ended. `lengths` is the number of real tokens of each prompt. `continued` says that this pass does not begin a
-    prompt but goes on from the last pass. `kinds` says of which of `KINDS` (text, image) each token is, by number.
+    prompt but goes on from the last pass. `kinds` says of which of `KINDS` (text, image, audio) each token is, by
+    number.
     """
 
     index: Int[Tensor, "texts tokens"]
@@ -118,9 +120,9 @@ def edit(
             what it returns are used. During generation with a cache it is called once for the prompt and then once
             for each new token.
         positions: None or "all" for every real token, "prompt" for the tokens of the prompt, "last" for its last
-            one, "image" for those of its picture, "text" for the others, or numbers. Numbers count real tokens, never
-            padding; negative ones count from the end of the prompt; those past the prompt are reached as tokens are
-            generated.
+            one, "image" or "audio" for those of its picture or sound, "text" for the others, or numbers. Numbers count
+            real tokens, never padding; negative ones count from the end of the prompt; those past the prompt are
+            reached as tokens are generated.
 
     Of two edits at one layer, the one entered last runs first.
 
@@ -130,7 +132,7 @@ def edit(
     """
     layer = lm.check_layer(layer)
     if isinstance(positions, str) and positions not in ("all", "prompt", "last", *KINDS):
-        raise _unknown(positions, "'all', 'prompt', 'image', 'text', 'last'")
+        raise _unknown(positions, f"'all', 'prompt', {_KINDS}, 'last'")
     named = positions is None or (isinstance(positions, str) and positions != "last")
     numbers = [] if named else position_list(positions)
     unreached = {n for n in numbers if n >= 0}
@@ -141,8 +143,8 @@ def edit(
         if numbers:
             check_positions([n for n in numbers if n < 0], where.lengths.tolist())
             unreached.difference_update(where.index.unique().tolist())
-        if isinstance(positions, str) and positions == "image" and not where.continued:
-            check_seen(where.kinds.sum(1).tolist())
+        if isinstance(positions, str) and positions in NAMES and not where.continued:
+            check_met(where.select(positions).sum(1).tolist(), positions)
         longest = max(longest, int(where.index.max()) + 1)
         new = fn(state.clone())  # a copy, so that a function that works in place cannot reach other positions
         if not isinstance(new, Tensor) or new.shape != state.shape:
@@ -206,12 +208,12 @@ def position_list(positions: Positions) -> list[int]:
     """
     if isinstance(positions, str):
         if positions != "last":
-            raise _unknown(positions, "'all', 'image', 'text', 'last'")
+            raise _unknown(positions, f"'all', {_KINDS}, 'last'")
         return [-1]
     if isinstance(positions, int | np.integer):
         return [int(positions)]
     if positions is None or len(positions) == 0:
-        raise _unknown(positions, "'all', 'image', 'text', 'last'")
+        raise _unknown(positions, f"'all', {_KINDS}, 'last'")
     return [int(p) for p in positions]
 
 
@@ -230,11 +232,11 @@ def check_positions(positions: Sequence[int], lengths: Sequence[int]) -> None:
                 )
 
 
-def check_seen(tokens: Sequence[int]) -> None:
-    """Raise a ValueError that names the first text without a picture, given how many tokens of one each has."""
+def check_met(tokens: Sequence[int], kind: str) -> None:
+    """Raise a ValueError that names the first text without a picture or sound, given how many such tokens each has."""
     if 0 in tokens:
         raise ValueError(
-            f"positions is 'image', and text {list(tokens).index(0)} has no picture: give Example(image=...)"
+            f"positions is {kind!r}, and text {list(tokens).index(0)} has no {NAMES[kind]}: give Example({kind}=...)"
         )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ModelOutput
 
-from semhub_utils.soft_tokens import IMAGE, Example, SoftTokens, Text
+from semhub_utils.soft_tokens import MARKERS, NAMES, Example, SoftTokens, Text
 
 _BLOCKS = ("layers", "h", "blocks")
 _NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
@@ -25,7 +25,7 @@ class ModelSpec:
     """What the book knows about a model before it is loaded.
 
     `source` is a hub id, a folder, or `package:NAME`; `revision` a hub commit or the hash of the weights; `takes` says
-    what it reads: text, and an image where it can see.
+    what it reads: text, and an image or audio where it can see or hear.
     """
 
     name: str
@@ -39,8 +39,8 @@ class LanguageModel:
     """A transformers model with its tokenizer, and one name for each part that the book uses.
 
     `model`, `tokenizer` and `spec` are what they are called; everything else is read off them. Calling it with
-    texts runs the model and returns transformers' own output. A model with `soft` also takes pictures: wherever a text
-    is asked for, it may be an `Example`.
+    texts runs the model and returns transformers' own output. A model with `soft` also takes pictures or sounds:
+    wherever a text is asked for, it may be an `Example`.
     """
 
     def __init__(
@@ -119,20 +119,20 @@ class LanguageModel:
         for index, text in enumerate(given):
             if not isinstance(text, str | Example):
                 raise TypeError(f"text {index} is {text!r}, a {type(text).__name__}: every text is a str or an Example")
-            seen = isinstance(text, Example) and text.image is not None
-            if not seen and not (text.text if isinstance(text, Example) else text):
+            kind = text.kind if isinstance(text, Example) else "text"
+            if kind == "text" and not (text.text if isinstance(text, Example) else text):
                 raise ValueError(f"text {index} is empty: every text needs at least one character")
-            if seen and self.soft is None:
+            if kind not in ("text", *(self.soft.encoders if self.soft else ())):
                 raise ValueError(
-                    f"text {index} has a picture, and {self.spec.name} reads text alone: load a model that sees, such "
-                    f"as sh.load('gemma-3-270m+efficientnet')"
+                    f"text {index} has a {NAMES[kind]}, and {self.spec.name} takes {' and '.join(self.spec.takes)}: "
+                    f"load a model for it, such as sh.load('auto', takes={kind!r})"
                 )
         written = [text.text if isinstance(text, Example) else text for text in given]
         tokens = self.cut(written)
-        pictures = {i: one.image for i, one in enumerate(given) if isinstance(one, Example) and one.image is not None}
-        if pictures and self.soft is not None:
-            for index, ids in zip(pictures, self.soft.ids(list(pictures.values())), strict=True):
-                tokens[index] = self._with_picture(written[index], ids)
+        for kind in self.soft.encoders if self.soft is not None else ():
+            bring = {i: one.brings for i, one in enumerate(given) if isinstance(one, Example) and one.kind == kind}
+            for index, ids in zip(bring, self.soft.ids(list(bring.values()), kind), strict=True):  # type: ignore[union-attr]
+                tokens[index] = self._around(ids, written[index], MARKERS[kind])
         if [] in tokens:
             index = tokens.index([])
             raise ValueError(
@@ -140,14 +140,14 @@ class LanguageModel:
             )
         return tokens
 
-    def _with_picture(self, text: str, ids: list[int]) -> list[int]:
-        """The tokens of a text around those of its picture, special tokens before both."""
-        before, _, after = text.rpartition(IMAGE) if IMAGE in text else ("", "", text)
+    def _around(self, ids: list[int], text: str, marker: str) -> list[int]:
+        """The tokens of a text around soft tokens, special tokens before both."""
+        before, _, after = text.rpartition(marker) if marker in text else ("", "", text)
         start, rest = self.cut([before]), self.cut([after], special=False) if after else [[]]
         return start[0] + ids + rest[0]
 
     def kinds(self, tokens: list[int]) -> list[int]:
-        """Of which of `soft_tokens.KINDS` (text, image) each token of an input is, by number."""
+        """Of which of `soft_tokens.KINDS` (text, image, audio) each token of an input is, by number."""
         return [0] * len(tokens) if self.soft is None else self.soft.kinds_of(torch.tensor(tokens)).tolist()
 
     def cut(self, texts: list[str], special: bool = True) -> list[list[int]]:

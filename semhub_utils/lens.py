@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semhub_utils.hooks import Positions, State, Where, check_positions, check_seen, position_list, watch
+from semhub_utils.hooks import Positions, State, Where, check_met, check_positions, position_list, watch
 from semhub_utils.language_model import LanguageModel
-from semhub_utils.soft_tokens import KINDS, Text
+from semhub_utils.soft_tokens import KINDS, NAMES, Text
 from semhub_utils.states import batches
 from semhub_utils.targets import Targets, read_targets
 
@@ -44,8 +44,8 @@ def logit_lens(
         texts: one text or several.
         targets: label to word, such as {"en": " dog", "zh": "狗"}, for all texts, or a list with one dict a text.
             A word may be a token id, which is then scored alone.
-        positions: "last", "all", "image" (the tokens of the picture), "text" (the others), a number or a list of
-            numbers: real tokens from 0, or negative from the end.
+        positions: "last", "all", "image" or "audio" (the tokens of the picture or the sound), "text" (the others), a
+            number or a list of numbers: real tokens from 0, or negative from the end.
         norm: "final" or "none", see above.
         batch_size: texts in one forward pass.
         progress: show a bar on work that takes more than a few seconds.
@@ -181,8 +181,8 @@ def positions_of(lm: LanguageModel, positions: Positions, tokens: list[list[int]
     if isinstance(positions, str) and positions in KINDS:
         wanted = KINDS.index(positions)
         kinds = [lm.kinds(ids) for ids in tokens]
-        if positions == "image":
-            check_seen([sum(one) for one in kinds])
+        if positions in NAMES:
+            check_met([one.count(wanted) for one in kinds], positions)
         return [[place for place, kind in enumerate(one) if kind == wanted] for one in kinds]
     chosen = position_list(positions)
     check_positions(chosen, lengths)

@@ -17,22 +17,25 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
+    Qwen2AudioForConditionalGeneration,
 )
 
 from semhub_utils import embedded, hardware, stitched
 from semhub_utils.language_model import LanguageModel, ModelSpec
-from semhub_utils.soft_tokens import SoftTokens, hub_pictures
+from semhub_utils.soft_tokens import SoftTokens, hub_pictures, hub_sounds
 
-STITCHED = "gemma-3-270m+efficientnet"
-# Their pictures enter as vectors in the stream of tokens and nowhere else, which is what `hub_pictures` needs.
-_SEEING = ("llava", "chameleon", "idefics3", "smolvlm")
-_BOTH = ("text", "image")
+SEEING, HEARING = "gemma-3-270m+efficientnet", "gemma-3-270m+whisper-base"
+# Their pictures and sounds enter as vectors in the stream of tokens and nowhere else, which is what `hub_pictures` and
+# `hub_sounds` need.
+_FAMILIES = {"llava": "image", "chameleon": "image", "idefics3": "image", "smolvlm": "image", "qwen2_audio": "audio"}
+_IMAGE, _AUDIO = ("text", "image"), ("text", "audio")
 
 REGISTRY: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
         ModelSpec("gemma-3-270m", f"package:{embedded.PACKAGE}", f"sha256:{embedded.SHA256}", "Gemma terms"),
-        ModelSpec(STITCHED, f"package:{embedded.PACKAGE}", f"sha256:{embedded.SHA256}", "Gemma terms", _BOTH),
+        ModelSpec(SEEING, f"package:{embedded.PACKAGE}", f"sha256:{embedded.SHA256}", "Gemma terms", _IMAGE),
+        ModelSpec(HEARING, f"package:{embedded.PACKAGE}", f"sha256:{embedded.SHA256}", "Gemma terms", _AUDIO),
         ModelSpec("llama-2-7b", "meta-llama/Llama-2-7b-hf", licence="Llama 2 (gated)"),
         ModelSpec("llama-3-8b", "meta-llama/Meta-Llama-3-8B", licence="Llama 3 (gated)"),
         ModelSpec("bloom-560m", "bigscience/bloom-560m", licence="BLOOM RAIL 1.0"),
@@ -40,9 +43,10 @@ REGISTRY: dict[str, ModelSpec] = {
         ModelSpec("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", licence="Apache-2.0"),
         ModelSpec("qwen2.5-7b", "Qwen/Qwen2.5-7B", licence="Apache-2.0"),
         ModelSpec("smollm2-135m", "HuggingFaceTB/SmolLM2-135M", licence="Apache-2.0"),
-        ModelSpec("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", licence="Llama 2", takes=_BOTH),
-        ModelSpec("chameleon-7b", "facebook/chameleon-7b", licence="Chameleon research (gated)", takes=_BOTH),
-        ModelSpec("smolvlm-256m", "HuggingFaceTB/SmolVLM-256M-Base", licence="Apache-2.0", takes=_BOTH),
+        ModelSpec("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", licence="Llama 2", takes=_IMAGE),
+        ModelSpec("chameleon-7b", "facebook/chameleon-7b", licence="Chameleon research (gated)", takes=_IMAGE),
+        ModelSpec("smolvlm-256m", "HuggingFaceTB/SmolVLM-256M-Base", licence="Apache-2.0", takes=_IMAGE),
+        ModelSpec("qwen2-audio-7b", "Qwen/Qwen2-Audio-7B", licence="Apache-2.0", takes=_AUDIO),
     )
 }
 
@@ -59,13 +63,13 @@ def load(
 
     Args:
         model: a name in `REGISTRY`, any hub id that transformers can load as a causal language model, or as an
-            image model of the LLaVA, Chameleon, Idefics3 or SmolVLM family, or a folder; "auto" is what `chosen()`
-            says of this machine.
+            image model of the LLaVA, Chameleon, Idefics3 or SmolVLM family, or as Qwen2-Audio, or a folder; "auto" is
+            what `chosen()` says of this machine.
         quantize: "4bit" or "8bit" (bitsandbytes; needs a GPU).
         device: "cpu", "cuda" or "cuda:1"; by default the GPUs there are, else the CPU.
         revision: a hub commit, branch or tag, in place of the registry's.
-        takes: "image" where the model will be shown pictures: "auto" is then one that has eyes, and any other name
-            that of one; every model takes text.
+        takes: "image" where the model will be shown pictures, "audio" where it will be played sounds: "auto" is then
+            one that takes them, and any other name that of one; every model takes text.
 
     Returns:
         The model in evaluation mode, float32 on a CPU and bfloat16 on a GPU.
@@ -93,12 +97,12 @@ def load(
         return _embedded(spec, device, quantize)
     try:
         commit = revision or ("main" if spec.revision == "local" else spec.revision)
-        seeing = AutoConfig.from_pretrained(spec.source, revision=commit).model_type in _SEEING
-        spec = replace(spec, takes=_BOTH if seeing else spec.takes)
+        kind = _FAMILIES.get(AutoConfig.from_pretrained(spec.source, revision=commit).model_type)
+        spec = replace(spec, takes=("text", kind) if kind else spec.takes)
         _check_takes(spec, takes)  # before the download
-        maker = AutoProcessor if seeing else AutoTokenizer
+        maker = AutoProcessor if kind else AutoTokenizer
         reader = maker.from_pretrained(spec.source, revision=commit)
-        loaded = _weights(spec.source, device, quantize, commit, seeing)
+        loaded = _weights(spec.source, device, quantize, commit, kind)
     except _TakesNot:
         raise
     except (OSError, ValueError) as error:
@@ -109,10 +113,10 @@ def load(
             f"its licence page and `hf auth login`. The embedded model, sh.load(), needs none of these."
         ) from error
     spec = replace(spec, revision=getattr(loaded.config, "_commit_hash", None) or spec.revision)
-    if not seeing:
+    if kind is None:
         return LanguageModel(loaded, reader, spec)
-    soft = SoftTokens(loaded.get_input_embeddings(), hub_pictures(loaded, reader))
-    return LanguageModel(loaded, reader.tokenizer, spec, soft)
+    encoder = {"image": hub_pictures, "audio": hub_sounds}[kind](loaded, reader)
+    return LanguageModel(loaded, reader.tokenizer, spec, SoftTokens(loaded.get_input_embeddings(), {kind: encoder}))
 
 
 class _TakesNot(ValueError):
@@ -122,14 +126,15 @@ class _TakesNot(ValueError):
 def _check_takes(spec: ModelSpec, takes: str) -> None:
     if takes not in spec.takes:
         able = ", ".join(one.name for one in REGISTRY.values() if takes in one.takes)
-        raise _TakesNot(f"{spec.name} takes {' and '.join(spec.takes)}, and is to be shown an {takes}: give {able}")
+        raise _TakesNot(f"{spec.name} takes {' and '.join(spec.takes)}, and is to be given an {takes}: give {able}")
 
 
 def _embedded(spec: ModelSpec, device: str, quantize: str | None) -> LanguageModel:
     folder = embedded.path()
     tokenizer: PreTrainedTokenizerBase = _fast_tokenizer(folder)
     lm = LanguageModel(_weights(str(folder), device, quantize), tokenizer, spec)
-    return stitched.stitch(lm) if "image" in spec.takes else lm
+    kind = next((one for one in spec.takes if one != "text"), None)
+    return stitched.stitch(lm, kind=kind) if kind else lm
 
 
 def _device(device: str | None, quantize: str | None) -> str:
@@ -165,13 +170,14 @@ def _nearest(model: str) -> str:
 
 
 def _weights(
-    source: str, device: str, quantize: str | None, revision: str = "main", seeing: bool = False
+    source: str, device: str, quantize: str | None, revision: str = "main", kind: str | None = None
 ) -> PreTrainedModel:
     config: dict[str, dict[str, Any]] = {
         "4bit": {"load_in_4bit": True, "bnb_4bit_compute_dtype": torch.bfloat16},
         "8bit": {"load_in_8bit": True},
     }
-    return (AutoModelForImageTextToText if seeing else AutoModelForCausalLM).from_pretrained(
+    makers: dict[str, Any] = {"image": AutoModelForImageTextToText, "audio": Qwen2AudioForConditionalGeneration}
+    return makers.get(kind or "", AutoModelForCausalLM).from_pretrained(
         source,
         revision=revision,
         dtype=torch.float32 if device == "cpu" else torch.bfloat16,

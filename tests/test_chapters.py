@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 
 import build_book
 import seeing
-from semhub_utils import cache, results
+from semhub_utils import cache, hardware, results
 from today import of_today
 
 CHAPTERS = build_book.chapters()
@@ -21,9 +21,14 @@ OTHERS += [("evidence/languages", {"seed": 1, "subset": "others"})]  # both at o
 OTHERS += [("evidence/vision", {"seed": 1}), ("causality/steering-vision", {"split": "validation"})]
 AGAIN = of_today(OTHERS, len(OTHERS))
 SOURCES = {name: (build_book.BOOK / f"{name}.ipynb").read_text(encoding="utf-8") for name in CHAPTERS}
-SEES = {name for name, source in SOURCES.items() if r"takes=\"image\"" in source}
-# Text models and image models with random weights; the chapters on pictures run on every family that they name.
-NOTHING = [(name, family) for name in CHAPTERS for family in (seeing.MAKERS if name in SEES else ["llama"])]
+TAKES = {
+    name: next((kind for kind in ("image", "audio") if rf"takes=\"{kind}\"" in source), "text")
+    for name, source in SOURCES.items()
+}
+MODELS = {kind: small for kind, (small, _) in hardware.MODELS.items()}
+# Models with random weights; the chapters on pictures and sounds run on every family that they name.
+FAMILIES = {"text": ["llama"], "image": seeing.MAKERS, "audio": seeing.HEARING}
+NOTHING = [(name, family) for name in CHAPTERS for family in FAMILIES[TAKES[name]]]
 # What a model of random weights shows too: the first two are about noise; in the third a word and its gloss are told
 # apart by nothing but chance; text that never made sense loses none; a push of a part is a push, and a push at one
 # token is less than one at another, also in the last two: the layer's own directions move it a little more than others,
@@ -57,8 +62,8 @@ def knows_nothing(family, llama, tokenizer_of):
     """The folder of a small model with random weights."""
     code = [Path(__file__).with_name(name) for name in ("conftest.py", "seeing.py")]
     folder = build_book.BUILD / f"random-{family}-{cache.key({}, code=code)[:8]}"
-    sees = family in seeing.MAKERS
-    model, reader = seeing.MAKERS[family](tokenizer_of) if sees else (llama.model, llama.tokenizer)
+    makers = seeing.MAKERS | seeing.HEARING
+    model, reader = makers[family](tokenizer_of) if family in makers else (llama.model, llama.tokenizer)
     model.save_pretrained(folder)
     reader.save_pretrained(folder)
     return folder
@@ -81,7 +86,7 @@ def test_a_chapter_runs_and_its_claims_come_out_as_expected(executed, chapter, m
     assert results.differences(chapter) == []
     for result in results.read(chapter):
         assert result["low"] <= result["value"] <= result["high"]
-        assert result["model"] == ("gemma-3-270m+efficientnet" if chapter in SEES else "gemma-3-270m")
+        assert result["model"] == MODELS[TAKES[chapter]]
         assert result["revision"].startswith("sha256:")
         assert result["n"] > 0
         assert result["seconds"] > 0

@@ -48,7 +48,7 @@ def test_the_machine_chooses_the_model_and_says_so(machine, gigabytes, bitsandby
     assert ("pip install bitsandbytes" in said) == (gigabytes == 15.8 and not bitsandbytes)
 
 
-@pytest.mark.parametrize("takes", ["text", "image"])
+@pytest.mark.parametrize("takes", ["text", "image", "audio"])
 def test_the_larger_model_is_one_of_the_book_takes_what_it_must_and_needs_no_account(machine, takes):
     machine(85)
     spec = sh.REGISTRY[sh.chosen(takes=takes).model]
@@ -57,14 +57,22 @@ def test_the_larger_model_is_one_of_the_book_takes_what_it_must_and_needs_no_acc
 
 
 @pytest.mark.parametrize(
-    ("gigabytes", "model", "quantize"),
-    [(None, "gemma-3-270m+efficientnet", None), (15.8, "llava-1.5-7b", "4bit"), (85, "llava-1.5-7b", None)],
+    ("takes", "gigabytes", "model", "quantize"),
+    [
+        ("image", None, "gemma-3-270m+efficientnet", None),
+        ("image", 15.8, "llava-1.5-7b", "4bit"),
+        ("image", 85, "llava-1.5-7b", None),
+        ("audio", None, "gemma-3-270m+whisper-base", None),
+        ("audio", 15.8, "qwen2-audio-7b", "4bit"),
+        ("audio", 85, "qwen2-audio-7b", None),
+    ],
 )
-def test_for_pictures_it_is_a_model_with_eyes(machine, gigabytes, model, quantize):
+def test_for_pictures_and_sounds_it_is_a_model_with_eyes_or_ears(machine, takes, gigabytes, model, quantize):
     machine(gigabytes)
-    choice = sh.chosen(takes="image")
+    choice = sh.chosen(takes=takes)
     assert (choice.model, choice.quantize) == (model, quantize)
-    assert f'For pictures model = "auto" is {model}' in str(choice)
+    named = {"image": "pictures", "audio": "sounds"}[takes]
+    assert f'For {named} model = "auto" is {model}' in str(choice)
 
 
 def test_a_model_that_takes_no_pictures_is_refused_before_it_is_loaded(monkeypatch, llama):
@@ -74,11 +82,11 @@ def test_a_model_that_takes_no_pictures_is_refused_before_it_is_loaded(monkeypat
     monkeypatch.setattr(models, "_weights", weights)
     monkeypatch.setattr(models.AutoConfig, "from_pretrained", lambda *_, **__: llama.model.config)
     for name in ("gemma-3-270m", "llama-3-8b"):
-        message = rf"{name} takes text, and is to be shown an image: give gemma-3-270m\+efficientnet, llava-1\.5-7b"
+        message = rf"{name} takes text, and is to be given an image: give gemma-3-270m\+efficientnet, llava-1\.5-7b"
         with pytest.raises(ValueError, match=message):
             sh.load(name, takes="image")
     for call in (lambda: sh.load("gemma-3-270m", takes="smell"), lambda: sh.chosen(takes="smell")):
-        with pytest.raises(ValueError, match="takes is 'smell': give 'text' or 'image'"):
+        with pytest.raises(ValueError, match="takes is 'smell': give 'text', 'image', 'audio'"):
             call()
 
 
@@ -91,6 +99,7 @@ def test_the_environment_names_another_model(machine, monkeypatch):
     monkeypatch.setenv("SEMHUB_MODEL", "gemma-3-270m")
     assert sh.chosen().model == "gemma-3-270m"
     assert sh.chosen(takes="image").model == "gemma-3-270m+efficientnet"
+    assert sh.chosen(takes="audio").model == "gemma-3-270m+whisper-base"
 
 
 def test_without_its_gpu_a_machine_takes_the_embedded_model(machine):

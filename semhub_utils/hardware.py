@@ -14,7 +14,7 @@ MODELS = {
 }
 _FOR = {"text": "", "image": "For pictures ", "audio": "For sounds "}
 # qwen2.5-7b is 15.2 GB in bfloat16 and 5.9 GB in 4 bit; the rest is for states and logits over 152,000 tokens.
-# llava-1.5-7b is 14.1 and 4.5 GB, with 576 tokens a picture; qwen2-audio-7b 16.8 and 6.1 GB, with 25 a second.
+# llava-1.5-7b is 14.1 and 4.5 GB, with 576 tokens a picture; qwen2-audio-7b 16.8 and 6.6 GB, with 25 a second.
 _BFLOAT16_GB, _FOUR_BIT_GB = 20, 8
 
 

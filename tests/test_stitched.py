@@ -1,4 +1,4 @@
-"""The embedded image model: its parts against the bare work, its controls, and what it says when a part is missing."""
+"""The embedded models that see and hear: their parts against the bare work, their controls, and what they refuse."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,11 @@ import torch
 from PIL import Image
 
 import semhub_utils as sh
-from semhub_utils import stitched
+from semhub_utils import sound_encoder, stitched
 from semhub_utils.data import packages
 from semhub_utils.data.images import pictures
 from semhub_utils.data.picture_files import open_picture
+from semhub_utils.data.sounds import speak
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,12 @@ def test_the_network_names_a_photograph_as_imagenet_does():
     assert share[281:286].sum() > 0.5  # the five cats of ImageNet
 
 
-@pytest.mark.parametrize("name", stitched.PROJECTORS)
-def test_a_projector_is_one_linear_map_to_the_length_of_a_word(name, embedded_lm):
-    through = stitched.projector(name)
-    features = torch.randn(5, 3, stitched.CHANNELS)
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, all_ in stitched.PROJECTORS.items() for name in all_]
+)
+def test_a_projector_is_one_linear_map_to_the_length_of_a_word(kind, name, embedded_lm):
+    through = stitched.projector(name, kind)
+    features = torch.randn(5, 3, {"image": stitched.CHANNELS, "audio": sound_encoder.CHANNELS}[kind])
     soft = through(features)
     linear = features.double() @ through.weight.double().T + through.bias.double()
     expected = through.length * linear / linear.norm(dim=-1, keepdim=True)
@@ -72,13 +75,32 @@ def test_the_stitched_model_is_the_encoder_the_map_and_the_language_model(seeing
     assert lm.spec.takes == ("text", "image")
 
 
+def test_the_model_that_hears_is_the_encoder_the_map_and_the_language_model(embedded_lm):
+    lm = stitched.stitch(embedded_lm, kind="audio")
+    word = speak("dog", "en", "f5")
+    with torch.no_grad():
+        soft = stitched.projector(kind="audio")(sound_encoder.SoundEncoder()([word]))[0]
+        embed = embedded_lm.model.get_input_embeddings()
+        start, rest = lm.cut([""])[0], lm.cut([":"], special=False)[0]
+        inputs = torch.cat([embed(torch.tensor(start)), soft, embed(torch.tensor(rest))])[None]
+        own = embedded_lm.model(inputs_embeds=inputs, use_cache=False).logits
+    example = sh.Example(":", audio=word)
+    torch.testing.assert_close(lm([example]).logits, own, atol=2e-3, rtol=1e-4)
+    frame = sh.logit_lens(lm, example, {"dog": " dog"}, positions="audio", progress=False)
+    assert frame.position.unique().tolist() == list(range(1, 9))
+    assert lm.spec.takes == ("text", "audio")
+
+
 def test_text_alone_is_read_as_by_the_language_model(seeing, embedded_lm):
     text = "The dog and the cat see"
     assert torch.equal(seeing([text]).logits, embedded_lm([text]).logits)
     assert seeing.model is embedded_lm.model
 
 
-def test_the_registry_knows_it():
+def test_the_registry_knows_both():
+    hearing = sh.load("gemma-3-270m+whisper-base", takes="audio")
+    assert str(hearing).startswith("gemma-3-270m+whisper-base: 18 blocks")
+    assert isinstance(hearing.generate(sh.Example(":", audio=speak("dog")), 2), str)
     lm = sh.load("gemma-3-270m+efficientnet")
     assert str(lm).startswith("gemma-3-270m+efficientnet: 18 blocks")
     assert lm.soft is not None
@@ -105,6 +127,10 @@ def test_what_is_wrong_is_said(embedded_lm, llama, untyped):
         ValueError, match="projector is 'best': there are trained, shuffled, untrained, trial, trial-from-words"
     ):
         stitched.projector("best")
+    with pytest.raises(ValueError, match="projector is 'trial': there are trained, shuffled, untrained, regression"):
+        stitched.projector("trial", "audio")
+    with pytest.raises(ValueError, match="kind is 'smell': there are image, audio"):
+        stitched.stitch(embedded_lm, kind="smell")
     with pytest.raises(ValueError, match="trained for a model of width 640, and tiny-llama has 32"):
         stitched.stitch(llama)
     with pytest.raises(ValueError, match="the list of pictures is empty"):

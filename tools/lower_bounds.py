@@ -1,6 +1,7 @@
 """Run the module's tests with the oldest versions that requirements.txt allows, in an environment of their own.
 
     python tools/lower_bounds.py                          every test of the module
+    python tools/lower_bounds.py --today                  the third of them whose turn it is, as CI does
     python tools/lower_bounds.py tests/test_hooks.py      these files; what pytest takes may follow
 
 The build and the site run on constraints.txt alone, so their tests are left out. torch is the version that is tested
@@ -13,6 +14,7 @@ import sys
 import tomllib
 
 import environments
+from today import of_today
 
 ROOT = environments.ROOT
 BUILD_TOOLS = ("ruff", "mypy", "nbstripout", "hatch", "playwright", "axe")
@@ -43,6 +45,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     arguments = sys.argv[1:] or module_tests()
+    if arguments == ["--today"]:
+        arguments = of_today(module_tests(), 3)
     done = subprocess.run([python, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=ROOT)
     lowered = ", ".join(f"{name} {version}" for name, version in wanted.items() if name != "torch")
     print(f"Lower bounds: {lowered}; torch {wanted['torch']}, Python {sys.version.split()[0]}.")

@@ -49,7 +49,7 @@ class Recipe:
 
 PLAIN = " A picture of a"
 BEST = Recipe(600, 6, 0.2, 0.05, (PLAIN, " This is a", " Here you see a", " An image of the"))
-HEARD = Recipe(600, 2, 0.1, 0.05, (":",), rate=3e-4, regression=0.1)
+HEARD = Recipe(400, 2, 0.1, 0.05, (":",), rate=2e-4, regression=0.1)
 RECIPES = {
     "image": {
         # What was tried first, as it was, and from the start that the others have.

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
@@ -38,11 +39,12 @@ def training_words() -> pd.DataFrame:
     """The words to train on: names of concepts, and frequent words, in four languages.
 
     Returns:
-        A frame with the columns `concept` (the word itself for a frequent one), `language`, `word` and `source`. No
-        word is the name of a concept that was held out, in any of the languages, nor another form of it.
+        A frame with the columns `concept` (the word itself for a frequent one), `language`, `word` and `source`; its
+        index has gaps where a name was left out. No word is the name of a concept that was held out or holds it, in any
+        of the languages, or its plural, and no frequent word is another form of one.
     """
     names = words(LANGUAGES)
-    split = np.array(splits(names["concept"].tolist()))
+    split = np.array(splits(names["concept"]))
     held = beginnings(names["word"][split != "train"])
     frames = [names[split == "train"].assign(source="emoji")]
     for language in LANGUAGES:
@@ -51,7 +53,12 @@ def training_words() -> pd.DataFrame:
         kept = [word for word in listed if len(word) > 2 and word.isalpha() and word not in known]
         kept = [word for word in kept if not is_form(word, held)][:FREQUENT]
         frames.append(pd.DataFrame({"concept": kept, "language": language, "word": kept, "source": "frequent"}))
-    return pd.concat(frames, ignore_index=True)
+    frame = pd.concat(frames, ignore_index=True)
+    # The same letters may be another word in another language: "pie", a foot in Spanish, would teach the English one.
+    single = names["word"][np.isin(split, ["validation", "test"])].str.lower()
+    judged = {word + ending for word in single for ending in ("", "s", "es", "n", "en")}
+    clean = [not judged & {word.lower(), *re.findall(r"\w+", word.lower())} for word in frame["word"]]
+    return frame[clean]
 
 
 def beginnings(names: Iterable[str]) -> dict[str, list[int]]:
@@ -105,13 +112,13 @@ def picture_features(frame: pd.DataFrame, copies: int) -> Tensor:
 
 def sound_features(frame: pd.DataFrame, copies: int) -> Tensor:
     """The encoder's features of every word in some voices: (words, copies, 8, 1024), float16, kept."""
-    said = frame[["word", "language"]].to_numpy().tolist()
+    said = list(zip(frame["word"], frame["language"], frame.index.tolist(), strict=True))
     code = [inspect.getsource(one) for one in (voiced, sounds, sound_encoder)]
     key = cache.key([said, copies, sound_encoder.SHA256, code])
 
     def make(encoder: sound_encoder.SoundEncoder, row: int) -> Tensor:
-        rng = np.random.default_rng([row, 2])
-        word, language = said[row]
+        word, language, number = said[row]
+        rng = np.random.default_rng([number, 2])
         return encoder([voiced(word, language, rng) for _ in range(copies)])
 
     return _kept(key, len(frame), sound_encoder.SoundEncoder, make)

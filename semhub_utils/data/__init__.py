@@ -9,9 +9,12 @@ from semhub_utils.data.places import calls, commas, operators, tokens_at, withou
 from semhub_utils.data.programs import humaneval, mbpp
 from semhub_utils.data.prompts import contrasts, pairs, prompts, verdicts
 from semhub_utils.data.sentences import bare, flores, sentences
+from semhub_utils.data.sound_files import open_sound
+from semhub_utils.data.sounds import animals, recordings, speak
 from semhub_utils.data.words import words
 
 __all__ = [
+    "animals",
     "bare",
     "calls",
     "cogs",
@@ -24,6 +27,7 @@ __all__ = [
     "logical_forms",
     "mbpp",
     "number",
+    "open_sound",
     "openings",
     "operators",
     "pairs",
@@ -31,8 +35,10 @@ __all__ = [
     "prompts",
     "range_arguments",
     "read_number",
+    "recordings",
     "scene",
     "sentences",
+    "speak",
     "spelled",
     "square",
     "things",

@@ -35,22 +35,35 @@ def steering_table(name: str, revision: str | None = None) -> pd.DataFrame | Non
     return _read(f"steering_{name}.csv")
 
 
-def projector_table() -> pd.DataFrame:
-    """How well pictures of held-out concepts are read through each projector, by `tools/judge_projectors.py`.
+def projector_table(kind: str = "image") -> pd.DataFrame:
+    """How well held-out concepts are read through each projector, by `tools/judge_projectors.py`.
+
+    Args:
+        kind: "image" or "audio".
 
     Returns:
-        For each `projector`, `split`, `measure` and `layer`: the `median` rank of the right noun among all of `things`
-        (0 is the best) by its mean score over the picture's tokens, "plain" or "centred" as in
-        `picture_lens.word_ranks`, `low` and `high`, its 95% bootstrap interval over the `n` concepts, `top10`, the
-        share of concepts with a rank below 10, and `chosen`, whether the layer is the one where that projector's
-        validation concepts are read best.
+        For each `projector`, `split`, `form`, `measure` and `layer`: the `median` rank of the right English noun among
+        all of `things` (0 is the best) by its mean score over the tokens of the picture or the sound, "plain" or
+        "centred" as in `picture_lens.word_ranks`, `low` and `high`, its 95% bootstrap interval over the `n` concepts,
+        `top10`, the share of concepts with a rank below 10, and `chosen`, whether the layer is the one where that
+        projector's validation concepts are read best. The `form` of a sound is the language that the held-out voice
+        speaks; the layer is chosen on English.
+
+    Raises:
+        ValueError: for another kind.
     """
-    return _read("projectors.csv")
+    return _read(f"{_projector_kind(kind)}_projectors.csv")
 
 
-def projector_ranks() -> pd.DataFrame:
-    """The `rank` of each test `concept` through each `projector`, by `measure`, at its chosen layer; see above."""
-    return _read("projector_ranks.csv")
+def projector_ranks(kind: str = "image") -> pd.DataFrame:
+    """The `rank` of each test `concept` through each `projector`, by `form` and `measure`, at its chosen layer."""
+    return _read(f"{_projector_kind(kind)}_projector_ranks.csv")
+
+
+def _projector_kind(kind: str) -> str:
+    if kind not in ("image", "audio"):
+        raise ValueError(f"kind is {kind!r}: there are projectors of image and audio")
+    return kind
 
 
 def _read(name: str) -> pd.DataFrame:

@@ -1,5 +1,8 @@
 """Words that are spoken, animals, and recordings: what they are, that they stay the same, what is refused."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,14 @@ from semhub_utils.data.sound_files import open_sound
 from semhub_utils.data.sounds import ANIMALS, SPOKEN, VOICES, animals, recordings, speak
 
 WORDS = dict(zip(SPOKEN, ("dog", "perro", "chien", "Hund", "cane", "cão", "собака", "köpek", "狗"), strict=True))
+
+
+def test_a_word_is_spoken_the_same_by_another_process():
+    code = (
+        "import sys; from semhub_utils.data.sounds import speak; sys.stdout.buffer.write(speak('Schiff', 'de', 'f5'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == speak("Schiff", "de", "f5").tobytes()
 
 
 @pytest.mark.parametrize("language", SPOKEN)

@@ -162,7 +162,9 @@ def test_a_position_that_a_text_lacks_names_the_text_and_what_it_has(lm):
 
 def test_an_unknown_position_is_named(llama):
     for position in ("first", "all", True):
-        with pytest.raises(ValueError, match=rf"position is {position!r}: give 'last', 'mean', 'image', 'audio' or a number"):
+        with pytest.raises(
+            ValueError, match=rf"position is {position!r}: give 'last', 'mean', 'image', 'audio' or a number"
+        ):
             sh.hidden_states(llama, TEXTS, position)
 
 

@@ -1,9 +1,11 @@
 """How well what was never trained on is read through each projector, at every layer: pictures, and spoken words.
 
-Run: `python tools/judge_projectors.py` (two minutes on two cores), after `tools/train_projectors.py`. It writes the
-tables that `semhub_utils/data/controls.py` reads; a test recomputes a part of them.
+Run: `python tools/judge_projectors.py` (two minutes on two cores; with `audio`, those of sounds alone), after
+`tools/train_projectors.py`. It writes the tables that `semhub_utils/data/controls.py` reads; a test recomputes a part
+of them.
 """
 
+import argparse
 import json
 from pathlib import Path
 
@@ -92,9 +94,11 @@ def judge(lm: sh.LanguageModel, kind: str) -> None:
 
 
 def main() -> None:
-    """Judge the projectors of every kind."""
+    """Judge the projectors of the kinds that the command line names, of all by default."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("kinds", nargs="*", metavar="KIND")
     lm = sh.load("gemma-3-270m")
-    for kind in stitched.PROJECTORS:
+    for kind in parser.parse_args().kinds or stitched.PROJECTORS:
         judge(lm, kind)
 
 

@@ -116,8 +116,8 @@ def _spoken(text: str, voice: str, speed: int, pitch: int) -> Waveform:
     folder = package_folder("espeakng_loader", _PACKAGE, "words are spoken by")
     suffix = next(s for s in (".so", ".dylib", ".dll") if list(folder.glob(f"*espeak-ng{s}")))
     with _LOCK:
-        # The synthesizer carries its random numbers and the end of one word into the next: only a library that was
-        # just loaded says the same each time.
+        # The synthesizer carries the end of one word into the next: only a library that was just loaded says the same
+        # each time.
         library = ctypes.CDLL(str(next(folder.glob(f"*espeak-ng{suffix}"))))
         try:
             rate, samples = _synthesize(library, folder, text, voice, speed, pitch)
@@ -141,6 +141,7 @@ def _synthesize(library: Any, folder: Path, text: str, voice: str, speed: int, p
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, str(folder / "espeak-ng-data").encode(), 0)
     if rate <= 0:
         raise RuntimeError(f"espeak-ng did not start: reinstall with `pip install --force-reinstall {_PACKAGE}`")
+    library.espeak_ng_SetRandSeed(ctypes.c_long(0))  # of the breath of some voices; it follows the clock otherwise
     library.espeak_SetSynthCallback(collect)
     if library.espeak_SetVoiceByName(voice.encode()) != 0:  # it would go on with the voice it has
         raise RuntimeError(

@@ -19,6 +19,7 @@ CHAPTERS = build_book.chapters()
 OTHERS = [(f"evidence/{name}", {"seed": 1}) for name in ("arithmetic", "code", "formal-semantics")]
 OTHERS += [("evidence/languages", {"seed": 1, "subset": "others"})]  # both at once: a run takes long
 OTHERS += [("evidence/vision", {"seed": 1}), ("causality/steering-vision", {"split": "validation"})]
+OTHERS += [("causality/steering-audio", {"split": "validation"})]
 AGAIN = of_today(OTHERS, len(OTHERS))
 SOURCES = {name: (build_book.BOOK / f"{name}.ipynb").read_text(encoding="utf-8") for name in CHAPTERS}
 TAKES = {

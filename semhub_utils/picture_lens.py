@@ -33,20 +33,21 @@ def word_scores(
 
     Args:
         lm: the model.
-        inputs: examples that have equally many of the chosen positions.
+        inputs: examples that have equally many of the chosen positions, or of any number with `mean`.
         words: what is looked for.
         positions: "image", "audio", or another choice as in `logit_lens`.
         norm: "final" or "none", see `logit_lens`.
         batch_size: inputs in one forward pass.
         progress: show a bar on work that takes more than a few seconds.
         mean: average over the positions, batch by batch. A picture of a large model has hundreds of positions, and
-            the scores of all of them would not fit.
+            the scores of all of them would not fit; the sounds of one have as many as they are long.
 
     Returns:
         (inputs, layers, positions, words), or (inputs, layers, words) of the mean, float32 on the CPU.
 
     Raises:
-        ValueError: for inputs of unequal numbers of positions, no words, and whatever `logit_lens` refuses.
+        ValueError: for inputs of unequal numbers of positions without `mean`, no words, and whatever `logit_lens`
+            refuses.
     """
     check_norm(norm)
     if isinstance(words, str) or not len(words):
@@ -54,7 +55,7 @@ def word_scores(
     tokens = lm.token_ids(list(inputs))
     places = positions_of(lm, positions, tokens)
     count = {len(one) for one in places}
-    if len(count) > 1:
+    if len(count) > 1 and not mean:
         raise ValueError(f"the inputs have {min(count)} to {max(count)} such positions: give inputs with equally many")
     ids = torch.cat([read_targets(lm, {word: word}, 1)[0].ids for word in words]).to(lm.head_device)
     used, place = ids.clamp(min=0).unique(return_inverse=True)
@@ -64,9 +65,10 @@ def word_scores(
         with torch.no_grad(), lm.unembedding() as (weight, bias):
             logit = F.linear(states.flatten(0, 1), weight[used], None if bias is None else bias[used])
             logit = lm.scale_logits(logit).float()[:, place]
-        logit = logit.masked_fill(ids < 0, -torch.inf).logsumexp(-1)
-        logit = logit.unflatten(0, (lm.n_layers + 1, len(rows), -1)).transpose(0, 1)
-        found[rows] = (logit.mean(2) if mean else logit).cpu()
+        logit = logit.masked_fill(ids < 0, -torch.inf).logsumexp(-1).unflatten(0, (lm.n_layers + 1, -1)).cpu()
+        each = logit.split([len(places[row]) for row in rows], dim=1)
+        for row, one in zip(rows, each, strict=True):
+            found[row] = one.mean(1) if mean else one
     return found
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from semhub_utils.data.picture_files import check_file, open_picture
+from semhub_utils.data.picture_files import open_picture
 from semhub_utils.data.sound_files import RATE, Sound, open_sound
 
 Picture = str | Path | Image.Image
@@ -28,7 +28,7 @@ Encoder = Callable[[list[Any]], list[Encoded]]
 KINDS = ("text", "image", "audio")
 NAMES = {"image": "picture", "audio": "sound"}
 MARKERS = {"image": "<image>", "audio": "<audio>"}
-IMAGE, AUDIO = MARKERS.values()
+IMAGE = MARKERS["image"]
 _APART = 2**28  # between the ids of one table and those of another over the same embedding
 
 
@@ -154,8 +154,10 @@ def digest(one: Picture | Sound) -> str:
         return hashlib.sha256(data + repr(one.getpalette()).encode()).hexdigest()
     if isinstance(one, np.ndarray):
         return hashlib.sha256(f"{one.dtype} {one.shape}".encode() + one.tobytes()).hexdigest()
-    hashed = hashlib.sha256()
-    with check_file(Path(one)).open("rb") as file:
+    path, hashed = Path(one), hashlib.sha256()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there, or is no file: give the path of a picture or a sound")
+    with path.open("rb") as file:
         while block := file.read(2**20):  # a recording may be larger than the memory
             hashed.update(block)
     return hashed.hexdigest()

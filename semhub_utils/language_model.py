@@ -122,15 +122,17 @@ class LanguageModel:
             kind = text.kind if isinstance(text, Example) else "text"
             if kind == "text" and not (text.text if isinstance(text, Example) else text):
                 raise ValueError(f"text {index} is empty: every text needs at least one character")
-            if kind not in ("text", *(self.soft.encoders if self.soft else ())):
+            if kind != "text" and (self.soft is None or kind not in self.soft.encoders):
                 raise ValueError(
                     f"text {index} has a {NAMES[kind]}, and {self.spec.name} takes {' and '.join(self.spec.takes)}: "
                     f"load a model for it, such as sh.load('auto', takes={kind!r})"
                 )
         written = [text.text if isinstance(text, Example) else text for text in given]
         tokens = self.cut(written)
-        for kind in self.soft.encoders if self.soft is not None else ():
+        for kind in MARKERS:
             bring = {i: one.brings for i, one in enumerate(given) if isinstance(one, Example) and one.kind == kind}
+            if not bring:
+                continue
             for index, ids in zip(bring, self.soft.ids(list(bring.values()), kind), strict=True):  # type: ignore[union-attr]
                 tokens[index] = self._around(ids, written[index], MARKERS[kind])
         if [] in tokens:

@@ -111,7 +111,9 @@ def test_the_last_row_of_the_embedded_model_is_its_own_logits(embedded_lm, norm)
         logits = lm(texts[row.text]).logits[0, row.position].double()
         tolerance = 1e-4 * float(logits.abs().max())
         assert abs(row.logprob - float(logits.log_softmax(-1)[ids[row.target]])) < tolerance
-        assert row.rank == int((logits > logits[ids[row.target]]).sum())
+        # Of tokens that are as good as even, which comes first depends on the processor.
+        own, near = logits[ids[row.target]], 1e-6 * float(logits.abs().max())
+        assert int((logits > own + near).sum()) <= row.rank <= int((logits > own - near).sum())
 
 
 @pytest.mark.parametrize("norm", ["final", "none"])
@@ -329,7 +331,9 @@ def test_a_position_out_of_range_names_the_text(llama):
 
 def test_an_unknown_position_is_named(llama):
     for position in ("first", "mean", []):
-        with pytest.raises(ValueError, match=r"positions is .*give 'all', 'image', 'text', 'last', a number or a list"):
+        with pytest.raises(
+            ValueError, match=r"positions is .*give 'all', 'audio', 'image', 'text', 'last', a number or a list"
+        ):
             sh.logit_lens(llama, "dog", IDS, positions=position)
 
 

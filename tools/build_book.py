@@ -23,6 +23,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import yaml
+from filelock import FileLock
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -281,10 +282,15 @@ def build_site() -> Path:
 
 
 def build() -> Path:
-    """The whole book: every chapter run that has to be, and the site. Returns the index page."""
-    for chapter in chapters():
-        execute(chapter)
-    return build_site()
+    """The whole book: every chapter run that has to be, and the site. Returns the index page.
+
+    A second process that asks at the same time, as tests do that run side by side, waits for the first.
+    """
+    BUILD.mkdir(exist_ok=True)
+    with FileLock(BUILD / ".lock"):
+        for chapter in chapters():
+            execute(chapter)
+        return build_site()
 
 
 def main() -> int:

@@ -47,7 +47,7 @@ def main() -> int:
     arguments = sys.argv[1:] or module_tests()
     if arguments == ["--today"]:
         arguments = of_today(module_tests(), 3)
-    done = subprocess.run([python, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=ROOT)
+    done = subprocess.run([python, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", *arguments], cwd=ROOT)
     lowered = ", ".join(f"{name} {version}" for name, version in wanted.items() if name != "torch")
     print(f"Lower bounds: {lowered}; torch {wanted['torch']}, Python {sys.version.split()[0]}.")
     return done.returncode

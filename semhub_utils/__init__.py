@@ -4,10 +4,11 @@ from semhub_utils import data, picture_lens, results, stitched, theme
 from semhub_utils.explore import Explorer, explore
 from semhub_utils.hardware import chosen
 from semhub_utils.hooks import edit, record
-from semhub_utils.language_model import LanguageModel, ModelSpec
+from semhub_utils.language_model import LanguageModel
 from semhub_utils.lens import lens_logits, logit_lens, top_tokens
+from semhub_utils.loading import load
 from semhub_utils.measures import identify, log_loss, log_odds, relevance, sentiment
-from semhub_utils.models import REGISTRY, load
+from semhub_utils.registry import REGISTRY, ModelSpec
 from semhub_utils.resampling import bootstrap, flip_signs, holm, interval, pick_and_judge
 from semhub_utils.results import say
 from semhub_utils.similarity import item_scores, nearest, pair_scores, similarity

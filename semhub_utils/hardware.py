@@ -6,12 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-# By what a chapter gives the model to read: the embedded one, and the larger one for a GPU, which is ungated.
-MODELS = {
-    "text": ("gemma-3-270m", "qwen2.5-7b"),
-    "image": ("gemma-3-270m+efficientnet", "llava-1.5-7b"),
-    "audio": ("gemma-3-270m+whisper-base", "qwen2-audio-7b"),
-}
+from semhub_utils.registry import AUTO
+
 _FOR = {"text": "", "image": "For pictures ", "audio": "For sounds "}
 # qwen2.5-7b is 15.2 GB in bfloat16 and 5.9 GB in 4 bit; the rest is for states and logits over 152,000 tokens.
 # llava-1.5-7b is 14.1 and 4.5 GB, with 576 tokens a picture; qwen2-audio-7b 16.8 and 6.6 GB, with 25 a second.
@@ -43,12 +39,12 @@ def chosen(device: str | None = None, takes: str = "text") -> Choice:
         ValueError: for another `takes`.
     """
     check_takes(takes)
-    small, large = MODELS[takes]
+    small, large = AUTO[takes]
     gpu, gigabytes = ("", 0.0) if device == "cpu" else _gpu()
     found = f"GPU: {gpu}, {gigabytes:.0f} GB." if gpu else "No CUDA GPU was found."
     here = f'{found} {_FOR[takes]}model = "auto" is'
     if asked := os.environ.get("SEMHUB_MODEL"):
-        asked = small if asked == MODELS["text"][0] else asked
+        asked = small if asked == AUTO["text"][0] else asked
         return Choice(asked, None, f"{here} {asked} here, as SEMHUB_MODEL says.")
     if not gpu:
         return Choice(small, None, f"{here} {small}, the embedded model, on the CPU.")
@@ -64,8 +60,8 @@ def chosen(device: str | None = None, takes: str = "text") -> Choice:
 
 def check_takes(takes: str) -> None:
     """Refuse what no model of the book takes."""
-    if takes not in MODELS:
-        raise ValueError(f"takes is {takes!r}: give {', '.join(map(repr, MODELS))}")
+    if takes not in AUTO:
+        raise ValueError(f"takes is {takes!r}: give {', '.join(map(repr, AUTO))}")
 
 
 def _gpu() -> tuple[str, float]:

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,25 +13,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ModelOutput
 
+from semhub_utils.registry import ModelSpec
 from semhub_utils.soft_tokens import MARKERS, NAMES, Example, SoftTokens, Text
 
 _BLOCKS = ("layers", "h", "blocks")
 _NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What the book knows about a model before it is loaded.
-
-    `source` is a hub id, a folder, or `package:NAME`; `revision` a hub commit or the hash of the weights; `takes` says
-    what it reads: text, and an image or audio where it can see or hear.
-    """
-
-    name: str
-    source: str
-    revision: str = "main"
-    licence: str = "see its model card"
-    takes: tuple[str, ...] = ("text",)
 
 
 class LanguageModel:

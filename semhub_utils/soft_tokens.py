@@ -163,23 +163,22 @@ def digest(one: Picture | Sound) -> str:
     return hashed.hexdigest()
 
 
-def hub_pictures(model: Any, processor: Any) -> Encoder:
+def hub_pictures(model: Any, processor: Any, told: Mapping[str, Any] | None = None) -> Encoder:
     """What turns pictures into soft tokens in an image model of the hub: its processor, encoder and projector.
 
-    It holds for models whose pictures enter as vectors in the stream of tokens and nowhere else: LLaVA, Idefics3,
-    SmolVLM and Chameleon. The ids between and around them (rows of tiles, the end of the picture) stay as they are.
+    It holds for models whose pictures enter as vectors in the stream of tokens and nowhere else (`registry.FAMILIES`).
+    The ids between and around them (rows of tiles, the end of the picture) stay as they are. `told` is what the
+    processor has to be told beside.
     """
     marker = getattr(processor, "image_token", None) or IMAGE
     placeholder = processor.tokenizer.convert_tokens_to_ids(str(marker))
     lead = processor.tokenizer("").input_ids
-    # Chameleon's processor ends every text as a turn of a chat unless it is told not to.
-    how = {"return_for_text_completion": True} if model.config.model_type == "chameleon" else {}
 
     def encode(pictures: list[Picture]) -> list[Encoded]:
         found = []
         for picture in pictures:
             image = open_picture(picture, None)
-            made = processor(images=[image], text=str(marker), return_tensors="pt", **how)
+            made = processor(images=[image], text=str(marker), return_tensors="pt", **(told or {}))
             ids = made["input_ids"][0].tolist()
             pixels = {key: value.to(model.device) for key, value in made.items() if key.startswith("pixel")}
             pixels["pixel_values"] = pixels["pixel_values"].to(model.dtype)
@@ -194,10 +193,11 @@ def hub_pictures(model: Any, processor: Any) -> Encoder:
     return encode
 
 
-def hub_sounds(model: Any, processor: Any) -> Encoder:
-    """What turns sounds into soft tokens in Qwen2-Audio: its processor, its encoder and its projector.
+def hub_sounds(model: Any, processor: Any, told: Mapping[str, Any] | None = None) -> Encoder:
+    """What turns sounds into soft tokens in an audio model of the hub: its processor, its encoder and its projector.
 
-    A sound of n seconds becomes about 25 n soft tokens; the marks before and after them stay as they are.
+    It holds for models made as those of `registry.FAMILIES` are. A sound of n seconds becomes about 25 n soft tokens;
+    the marks before and after them stay as they are. `told` is what the processor has to be told beside.
     """
     marker = processor.audio_token
     placeholder = processor.tokenizer.convert_tokens_to_ids(marker)
@@ -208,7 +208,7 @@ def hub_sounds(model: Any, processor: Any) -> Encoder:
         found = []
         for sound in sounds:
             heard = open_sound(sound)
-            made = processor(text=marked, audio=[heard], sampling_rate=RATE, return_tensors="pt")
+            made = processor(text=marked, audio=[heard], sampling_rate=RATE, return_tensors="pt", **(told or {}))
             ids = made["input_ids"][0].tolist()
             ids = ids[len(lead) :] if ids[: len(lead)] == lead else ids
             with torch.no_grad():

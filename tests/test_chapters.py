@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 
 import build_book
 import seeing
-from semhub_utils import cache, hardware, results
+from semhub_utils import cache, registry, results
 from today import of_today
 
 CHAPTERS = build_book.chapters()
@@ -26,7 +26,7 @@ TAKES = {
     name: next((kind for kind in ("image", "audio") if rf"takes=\"{kind}\"" in source), "text")
     for name, source in SOURCES.items()
 }
-MODELS = {kind: small for kind, (small, _) in hardware.MODELS.items()}
+MODELS = {kind: small for kind, (small, _) in registry.AUTO.items()}
 # Models with random weights; the chapters on pictures and sounds run on every family that they name.
 FAMILIES = {"text": ["llama"], "image": seeing.MAKERS, "audio": seeing.HEARING}
 NOTHING = [(name, family) for name in CHAPTERS for family in FAMILIES[TAKES[name]]]

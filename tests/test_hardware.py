@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import semhub_utils as sh
-from semhub_utils import models
+from semhub_utils import loading
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def test_a_model_that_takes_no_pictures_is_refused_before_it_is_loaded(monkeypat
     def weights(*_, **__):
         pytest.fail("the weights were asked for")
 
-    monkeypatch.setattr(models, "_weights", weights)
-    monkeypatch.setattr(models.AutoConfig, "from_pretrained", lambda *_, **__: llama.model.config)
+    monkeypatch.setattr(loading, "_weights", weights)
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", lambda *_, **__: llama.model.config)
     for name in ("gemma-3-270m", "llama-3-8b"):
         message = rf"{name} takes text, and is to be given an image: give gemma-3-270m\+efficientnet, llava-1\.5-7b"
         with pytest.raises(ValueError, match=message):
@@ -114,9 +114,9 @@ def test_auto_loads_what_was_chosen(machine, monkeypatch, llama):
         asked.update(source=source, device=device, quantize=quantize)
         return llama.model
 
-    monkeypatch.setattr(models, "_weights", weights)
-    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", lambda *_, **__: llama.tokenizer)
-    monkeypatch.setattr(models.AutoConfig, "from_pretrained", lambda *_, **__: llama.model.config)
+    monkeypatch.setattr(loading, "_weights", weights)
+    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", lambda *_, **__: llama.tokenizer)
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", lambda *_, **__: llama.model.config)
     machine(15.8)
     assert sh.load("auto").spec.name == "qwen2.5-7b"
     assert asked == {"source": "Qwen/Qwen2.5-7B", "device": "auto", "quantize": "4bit"}

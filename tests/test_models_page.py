@@ -9,7 +9,7 @@ from torch import nn
 
 import build_book
 from semhub_utils import embedded
-from semhub_utils.models import REGISTRY
+from semhub_utils.registry import REGISTRY
 
 PAGE = (build_book.BOOK / "reference" / "models-and-hardware.md").read_text(encoding="utf-8")
 ROWS = {

@@ -11,6 +11,7 @@ from PIL import Image
 
 import semhub_utils as sh
 from seeing import HEARING, MAKERS
+from semhub_utils import registry
 from semhub_utils.soft_tokens import SoftTokens, digest, hub_pictures, hub_sounds
 
 SOFT = 3
@@ -293,8 +294,8 @@ FAMILIES = {"llava": 4, "chameleon": 16, "idefics3": 20}
 def test_an_image_model_of_the_hub_gives_what_transformers_gives(tokenizer_of, family):
     count = FAMILIES[family]
     model, processor = MAKERS[family](tokenizer_of)
-    how = {"return_for_text_completion": True} if family == "chameleon" else {}
-    soft = SoftTokens(model.get_input_embeddings(), {"image": hub_pictures(model, processor)})
+    how = registry.FAMILIES[family].told
+    soft = SoftTokens(model.get_input_embeddings(), {"image": hub_pictures(model, processor, how)})
     lm = sh.LanguageModel(model, processor.tokenizer, sh.ModelSpec("tiny-llava", "made here"), soft)
     one = picture(3, 20)
     made = processor(images=[one], text="<image> a dog", return_tensors="pt", **how)

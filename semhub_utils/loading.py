@@ -1,4 +1,4 @@
-"""The models that the book knows, and how any model is loaded."""
+"""How a model is loaded: one of the registry, of a hub, or of a folder."""
 
 import difflib
 import importlib.util
@@ -10,45 +10,18 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
-    Qwen2AudioForConditionalGeneration,
 )
 
 from semhub_utils import embedded, hardware, stitched
-from semhub_utils.language_model import LanguageModel, ModelSpec
+from semhub_utils.language_model import LanguageModel
+from semhub_utils.registry import FAMILIES, REGISTRY, Family, ModelSpec
 from semhub_utils.soft_tokens import SoftTokens, hub_pictures, hub_sounds
-
-SEEING, HEARING = "gemma-3-270m+efficientnet", "gemma-3-270m+whisper-base"
-# Their pictures and sounds enter as vectors in the stream of tokens and nowhere else, which is what `hub_pictures` and
-# `hub_sounds` need.
-_FAMILIES = {"llava": "image", "chameleon": "image", "idefics3": "image", "smolvlm": "image", "qwen2_audio": "audio"}
-_IMAGE, _AUDIO = ("text", "image"), ("text", "audio")
-
-REGISTRY: dict[str, ModelSpec] = {
-    spec.name: spec
-    for spec in (
-        ModelSpec("gemma-3-270m", f"package:{embedded.PACKAGE}", f"sha256:{embedded.SHA256}", "Gemma terms"),
-        ModelSpec(SEEING, f"package:{embedded.PACKAGE}", f"sha256:{embedded.SHA256}", "Gemma terms", _IMAGE),
-        ModelSpec(HEARING, f"package:{embedded.PACKAGE}", f"sha256:{embedded.SHA256}", "Gemma terms", _AUDIO),
-        ModelSpec("llama-2-7b", "meta-llama/Llama-2-7b-hf", licence="Llama 2 (gated)"),
-        ModelSpec("llama-3-8b", "meta-llama/Meta-Llama-3-8B", licence="Llama 3 (gated)"),
-        ModelSpec("bloom-560m", "bigscience/bloom-560m", licence="BLOOM RAIL 1.0"),
-        ModelSpec("bloom-7b1", "bigscience/bloom-7b1", licence="BLOOM RAIL 1.0"),
-        ModelSpec("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", licence="Apache-2.0"),
-        ModelSpec("qwen2.5-7b", "Qwen/Qwen2.5-7B", licence="Apache-2.0"),
-        ModelSpec("smollm2-135m", "HuggingFaceTB/SmolLM2-135M", licence="Apache-2.0"),
-        ModelSpec("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", licence="Llama 2", takes=_IMAGE),
-        ModelSpec("chameleon-7b", "facebook/chameleon-7b", licence="Chameleon research (gated)", takes=_IMAGE),
-        ModelSpec("smolvlm-256m", "HuggingFaceTB/SmolVLM-256M-Base", licence="Apache-2.0", takes=_IMAGE),
-        ModelSpec("qwen2-audio-7b", "Qwen/Qwen2-Audio-7B", licence="Apache-2.0", takes=_AUDIO),
-    )
-}
 
 
 def load(
@@ -97,12 +70,12 @@ def load(
         return _embedded(spec, device, quantize)
     try:
         commit = revision or ("main" if spec.revision == "local" else spec.revision)
-        kind = _FAMILIES.get(AutoConfig.from_pretrained(spec.source, revision=commit).model_type)
-        spec = replace(spec, takes=("text", kind) if kind else spec.takes)
+        family = FAMILIES.get(AutoConfig.from_pretrained(spec.source, revision=commit).model_type)
+        spec = replace(spec, takes=("text", family.kind) if family else spec.takes)
         _check_takes(spec, takes)  # before the download
-        maker = AutoProcessor if kind else AutoTokenizer
+        maker = AutoProcessor if family else AutoTokenizer
         reader = maker.from_pretrained(spec.source, revision=commit)
-        loaded = _weights(spec.source, device, quantize, commit, kind)
+        loaded = _weights(spec.source, device, quantize, commit, family)
     except _TakesNot:
         raise
     except (OSError, ValueError) as error:
@@ -113,10 +86,11 @@ def load(
             f"its licence page and `hf auth login`. The embedded model, sh.load(), needs none of these."
         ) from error
     spec = replace(spec, revision=getattr(loaded.config, "_commit_hash", None) or spec.revision)
-    if kind is None:
+    if family is None:
         return LanguageModel(loaded, reader, spec)
-    encoder = {"image": hub_pictures, "audio": hub_sounds}[kind](loaded, reader)
-    return LanguageModel(loaded, reader.tokenizer, spec, SoftTokens(loaded.get_input_embeddings(), {kind: encoder}))
+    encoder = {"image": hub_pictures, "audio": hub_sounds}[family.kind](loaded, reader, family.told)
+    soft = SoftTokens(loaded.get_input_embeddings(), {family.kind: encoder})
+    return LanguageModel(loaded, reader.tokenizer, spec, soft)
 
 
 class _TakesNot(ValueError):
@@ -170,14 +144,14 @@ def _nearest(model: str) -> str:
 
 
 def _weights(
-    source: str, device: str, quantize: str | None, revision: str = "main", kind: str | None = None
+    source: str, device: str, quantize: str | None, revision: str = "main", family: Family | None = None
 ) -> PreTrainedModel:
     config: dict[str, dict[str, Any]] = {
         "4bit": {"load_in_4bit": True, "bnb_4bit_compute_dtype": torch.bfloat16},
         "8bit": {"load_in_8bit": True},
     }
-    makers: dict[str, Any] = {"image": AutoModelForImageTextToText, "audio": Qwen2AudioForConditionalGeneration}
-    return makers.get(kind or "", AutoModelForCausalLM).from_pretrained(
+    maker = family.maker if family else AutoModelForCausalLM
+    return maker.from_pretrained(
         source,
         revision=revision,
         dtype=torch.float32 if device == "cpu" else torch.bfloat16,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import semhub_utils as sh
-from semhub_utils import embedded, models
+from semhub_utils import embedded, loading
 
 
 def test_the_names_of_the_registry_are_those_of_its_entries():
@@ -84,7 +84,7 @@ def test_a_hub_id_is_passed_to_transformers_with_its_revision(llama, monkeypatch
     calls.clear()
     spec = sh.load("bloom-560m").spec
     assert (spec.name, spec.licence, spec.revision) == ("bloom-560m", "BLOOM RAIL 1.0", "abc123")
-    assert calls == [("bigscience/bloom-560m", "main")] * 3
+    assert calls == [("bigscience/bloom-560m", sh.REGISTRY["bloom-560m"].revision)] * 3
 
 
 def test_an_unknown_name_is_named_with_the_nearest_ones_and_what_else_may_be_given():
@@ -212,14 +212,14 @@ def test_the_device_is_every_gpu_there_is_or_the_cpu(monkeypatch):
     ):
         monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        assert models._device(asked, None) == expected
+        assert loading._device(asked, None) == expected
 
 
 def test_a_gpu_past_the_last_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(RuntimeError, match=r"device='cuda:2': torch sees 2 GPU, counted from cuda:0"):
-        models._device("cuda:2", None)
+        loading._device("cuda:2", None)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_what_transformers_is_asked_for(llama, monkeypatch, device, quantize, dt
         return llama.model
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", from_pretrained)
-    models._weights("org/name", device, quantize, "v1")
+    loading._weights("org/name", device, quantize, "v1")
     assert (asked["source"], asked["revision"]) == ("org/name", "v1")
     assert (asked["dtype"], asked["device_map"]) == (dtype, device_map)
     assert (asked["quantization_config"] is not None) == (quantize is not None)

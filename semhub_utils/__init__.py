@@ -2,7 +2,7 @@
 
 from semhub_utils import data, picture_lens, results, stitched, theme
 from semhub_utils.explore import Explorer, explore
-from semhub_utils.hardware import chosen
+from semhub_utils.hardware import chosen, models
 from semhub_utils.hooks import edit, record
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.lens import lens_logits, logit_lens, top_tokens
@@ -44,6 +44,7 @@ __all__ = [
     "log_loss",
     "log_odds",
     "logit_lens",
+    "models",
     "nearest",
     "pair_scores",
     "pick_and_judge",

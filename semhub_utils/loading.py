@@ -13,14 +13,15 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
-from semhub_utils import embedded, hardware, stitched
+from semhub_utils import download, embedded, hardware, stitched
 from semhub_utils.language_model import LanguageModel
-from semhub_utils.registry import FAMILIES, REGISTRY, Family, ModelSpec
+from semhub_utils.registry import EMBEDDED_TYPE, FAMILIES, REGISTRY, Family, ModelSpec
 from semhub_utils.soft_tokens import SoftTokens, hub_pictures, hub_sounds
 
 
@@ -34,24 +35,29 @@ def load(
 ) -> LanguageModel:
     """Load a model and its tokenizer: by default the embedded one, without a network.
 
+    What has to be downloaded is said before, with its size; a download that was stopped goes on where it was.
+
     Args:
-        model: a name in `REGISTRY`, any hub id that transformers can load as a causal language model, or as an
-            image model of the LLaVA, Chameleon, Idefics3 or SmolVLM family, or as Qwen2-Audio, or a folder; "auto" is
-            what `chosen()` says of this machine.
-        quantize: "4bit" or "8bit" (bitsandbytes; needs a GPU).
-        device: "cpu", "cuda" or "cuda:1"; by default the GPUs there are, else the CPU.
+        model: a name in `REGISTRY` (`models()` shows them), any hub id that transformers can load as a causal language
+            model, or as an image or audio model of the families in `registry.FAMILIES`, or a folder; "auto" is what
+            `chosen()` says of this machine.
+        quantize: "4bit" (NF4) or "8bit", by bitsandbytes, on a GPU or a CPU.
+        device: "cpu", "cuda", "cuda:1" or "mps"; by default the GPUs there are, else the CPU.
         revision: a hub commit, branch or tag, in place of the registry's.
         takes: "image" where the model will be shown pictures, "audio" where it will be played sounds: "auto" is then
             one that takes them, and any other name that of one; every model takes text.
 
     Returns:
-        The model in evaluation mode, float32 on a CPU and bfloat16 on a GPU.
+        The model in evaluation mode: float32 on a CPU; on a GPU bfloat16 if it computes in it, else float16, or float32
+        for the families whose states are too large for that.
 
     Raises:
         ValueError: for a name that is not known, with the nearest ones; for an unknown `quantize` or `takes`; for a
             model that does not take what it is to take.
-        RuntimeError: if a GPU is asked for and there is none, or quantizing without bitsandbytes.
-        OSError: if the hub or the folder does not have the model, with the next step.
+        RuntimeError: if a GPU is asked for and there is none, if the memory is too small, or quantizing without
+            bitsandbytes.
+        OSError: if the hub or the folder does not have the model, if it is gated, or if the disk is too small, with
+            the next step.
     """
     if quantize not in (None, "4bit", "8bit"):
         raise ValueError(f"quantize is {quantize!r}: give '4bit', '8bit' or None")
@@ -59,7 +65,7 @@ def load(
     if model == "auto":
         choice = hardware.chosen(device, takes)
         model, quantize = choice.model, quantize or choice.quantize
-    device = _device(device, quantize)
+    device = hardware.checked_device(device)
     if quantize and importlib.util.find_spec("bitsandbytes") is None:
         raise RuntimeError(f"quantize={quantize!r} needs the package bitsandbytes: run `pip install bitsandbytes`")
     spec = _find(model)
@@ -68,29 +74,43 @@ def load(
             raise ValueError(f"revision is {revision!r}: the embedded model has one, its package's; leave it out")
         _check_takes(spec, takes)
         return _embedded(spec, device, quantize)
+    commit = revision or ("main" if spec.revision == "local" else spec.revision)
     try:
-        commit = revision or ("main" if spec.revision == "local" else spec.revision)
-        family = FAMILIES.get(AutoConfig.from_pretrained(spec.source, revision=commit).model_type)
+        config = AutoConfig.from_pretrained(spec.source, revision=commit)
+        family = FAMILIES.get(config.model_type)
         spec = replace(spec, takes=("text", family.kind) if family else spec.takes)
         _check_takes(spec, takes)  # before the download
+        _check_room(spec, config, device, quantize, commit)
         maker = AutoProcessor if family else AutoTokenizer
         reader = maker.from_pretrained(spec.source, revision=commit)
-        loaded = _weights(spec.source, device, quantize, commit, family)
+        loaded = _weights(spec.source, device, quantize, commit, family, config.model_type)
     except _TakesNot:
         raise
     except (OSError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise OSError(
-            f"{spec.source!r} could not be loaded from the hub or from disk: {reason}\n"
-            f"Check the id ({_nearest(model)}), the network, and for a gated model "
-            f"its licence page and `hf auth login`. The embedded model, sh.load(), needs none of these."
-        ) from error
+        raise download.explained(error, spec, commit, _nearest(model)) from error
     spec = replace(spec, revision=getattr(loaded.config, "_commit_hash", None) or spec.revision)
     if family is None:
         return LanguageModel(loaded, reader, spec)
     encoder = {"image": hub_pictures, "audio": hub_sounds}[family.kind](loaded, reader, family.told)
     soft = SoftTokens(loaded.get_input_embeddings(), {family.kind: encoder})
     return LanguageModel(loaded, reader.tokenizer, spec, soft)
+
+
+def _check_room(spec: ModelSpec, config: PretrainedConfig, device: str, quantize: str | None, commit: str) -> None:
+    """Say what will be downloaded, and refuse what fits neither the disk nor the memory."""
+    is_folder = Path(spec.source).is_dir()
+    plan = download.in_folder(Path(spec.source)) if is_folder else download.expected(spec.source, commit)
+    if plan is None:
+        return  # the hub is off or away: what is on the disk is loaded, and what is not is explained
+    sized = spec
+    if not spec.parameters:
+        # Of what the book does not know, the files say how large it is; how much of it are matrices, they do not.
+        written = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None) or torch.bfloat16
+        count = plan.size // torch.empty((), dtype=written).element_size()
+        sized = replace(spec, parameters=count, matrices=count)
+    hardware.check_room(sized, hardware.precision(device, config.model_type), device, quantize)
+    if not is_folder:
+        download.announce(spec, plan)
 
 
 class _TakesNot(ValueError):
@@ -106,23 +126,9 @@ def _check_takes(spec: ModelSpec, takes: str) -> None:
 def _embedded(spec: ModelSpec, device: str, quantize: str | None) -> LanguageModel:
     folder = embedded.path()
     tokenizer: PreTrainedTokenizerBase = _fast_tokenizer(folder)
-    lm = LanguageModel(_weights(str(folder), device, quantize), tokenizer, spec)
+    lm = LanguageModel(_weights(str(folder), device, quantize, model_type=EMBEDDED_TYPE), tokenizer, spec)
     kind = next((one for one in spec.takes if one != "text"), None)
     return stitched.stitch(lm, kind=kind) if kind else lm
-
-
-def _device(device: str | None, quantize: str | None) -> str:
-    has_gpu = torch.cuda.is_available()
-    device = device or ("auto" if has_gpu else "cpu")
-    wants = f"device={device!r}" if device.startswith("cuda") else f"quantize={quantize!r}" if quantize else None
-    if has_gpu and device.startswith("cuda") and (torch.device(device).index or 0) >= torch.cuda.device_count():
-        raise RuntimeError(f"device={device!r}: torch sees {torch.cuda.device_count()} GPU, counted from cuda:0")
-    if wants and (not has_gpu or device == "cpu"):
-        raise RuntimeError(
-            f"{wants} needs a CUDA GPU and torch {'is told to use the CPU' if has_gpu else 'sees none'}: leave it "
-            f"out to run on the CPU, or in Colab choose Runtime > Change runtime type > GPU"
-        )
-    return device
 
 
 def _find(model: str) -> ModelSpec:
@@ -144,18 +150,25 @@ def _nearest(model: str) -> str:
 
 
 def _weights(
-    source: str, device: str, quantize: str | None, revision: str = "main", family: Family | None = None
+    source: str,
+    device: str,
+    quantize: str | None,
+    revision: str = "main",
+    family: Family | None = None,
+    model_type: str = "",
 ) -> PreTrainedModel:
+    """The weights, each straight to where it computes: no copy of the whole is made in the host's memory."""
+    precision = hardware.precision(device, model_type)
     config: dict[str, dict[str, Any]] = {
-        "4bit": {"load_in_4bit": True, "bnb_4bit_compute_dtype": torch.bfloat16},
+        "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": precision},
         "8bit": {"load_in_8bit": True},
     }
     maker = family.maker if family else AutoModelForCausalLM
     return maker.from_pretrained(
         source,
         revision=revision,
-        dtype=torch.float32 if device == "cpu" else torch.bfloat16,
-        device_map=None if device == "cpu" else device,
+        dtype=precision,
+        device_map=None if device == "cpu" and not quantize else device,
         quantization_config=BitsAndBytesConfig(**config[quantize]) if quantize else None,
     )
 

@@ -75,6 +75,10 @@ FAMILIES = {
     "qwen2_audio": Family("audio", Qwen2AudioForConditionalGeneration),
 }
 
+# Their states pass the largest number of float16, 65,504; a GPU without bfloat16 computes them in float32.
+TOO_LARGE_FOR_FLOAT16 = ("gemma", "gemma2", "gemma3", "gemma3_text")
+EMBEDDED_TYPE = "gemma3_text"
+
 _IMAGE, _AUDIO = ("text", "image"), ("text", "audio")
 _EMBEDDED: dict[str, Any] = {
     "source": f"package:{embedded.PACKAGE}",

@@ -3,11 +3,13 @@
 import importlib.util
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
 import semhub_utils as sh
-from semhub_utils import loading
+from semhub_utils import hardware, loading
+from semhub_utils.registry import EMBEDDED_TYPE, TOO_LARGE_FOR_FLOAT16
 
 
 @pytest.fixture
@@ -22,6 +24,9 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gigabytes is not None)
         properties = SimpleNamespace(name="Tesla T4", total_memory=(gigabytes or 0) * 1e9)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gigabytes is not None))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: ((gigabytes or 0) * 1e9,) * 2)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5) if (gigabytes or 0) < 20 else (8, 0))
 
     return build
 
@@ -110,7 +115,7 @@ def test_without_its_gpu_a_machine_takes_the_embedded_model(machine):
 def test_auto_loads_what_was_chosen(machine, monkeypatch, llama):
     asked = {}
 
-    def weights(source, device, quantize, revision="main", seeing=False):
+    def weights(source, device, quantize, *_, **__):
         asked.update(source=source, device=device, quantize=quantize)
         return llama.model
 
@@ -130,3 +135,101 @@ def test_auto_loads_what_was_chosen(machine, monkeypatch, llama):
 def test_auto_is_the_embedded_model_under_its_own_name_on_a_cpu(machine, embedded_folder):
     machine(None)
     assert sh.load("auto").spec is sh.REGISTRY["gemma-3-270m"]
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "asked", "expected"),
+    [(None, None, "cpu"), (None, "cpu", "cpu"), (85, None, "auto"), (85, "cpu", "cpu"), (85, "cuda:0", "cuda:0")],
+)
+def test_the_device_is_every_gpu_there_is_or_the_cpu(machine, gigabytes, asked, expected):
+    machine(gigabytes)
+    assert hardware.checked_device(asked) == expected
+
+
+def test_a_device_that_is_not_there_is_named_with_the_way_out(machine, monkeypatch):
+    machine(85)
+    with pytest.raises(RuntimeError, match=r"device='cuda:2': torch sees 1 GPU, counted from cuda:0"):
+        hardware.checked_device("cuda:2")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="device='mps' needs an Apple GPU and torch sees none: leave it out"):
+        hardware.checked_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert hardware.checked_device("mps") == "mps"
+    for wrong in ("gpu", "cuda:one", "tpu"):
+        with pytest.raises(ValueError, match=f"device is '{wrong}': give 'cpu', 'cuda', a GPU by number"):
+            hardware.checked_device(wrong)
+
+
+def test_the_numbers_are_those_that_the_device_computes_in(machine):
+    machine(None)
+    assert hardware.precision("cpu") == torch.float32
+    assert hardware.precision("mps") == torch.float16
+    machine(85)
+    assert hardware.precision("auto") == hardware.precision("auto", "gemma3_text") == torch.bfloat16
+    machine(15.8)  # a T4
+    assert hardware.precision("cuda:0", "qwen2") == torch.float16
+    assert hardware.precision("auto", "gemma3_text") == torch.float32
+    # The embedded model is of a family whose states pass the largest float16; see the next test.
+    assert EMBEDDED_TYPE in TOO_LARGE_FOR_FLOAT16
+
+
+def test_states_of_the_embedded_model_do_not_fit_float16(embedded_lm):
+    largest = torch.finfo(torch.float16).max
+    with sh.record(embedded_lm) as states:
+        embedded_lm("The capital of France is")
+    assert max(float(state.abs().max()) for state in states.values()) > largest
+
+
+def spare(monkeypatch, host):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=host * 1e9))
+
+
+def test_a_model_too_large_for_the_memory_is_refused_with_what_would_fit(machine, monkeypatch):
+    machine(None)
+    spare(monkeypatch, 10)
+    large = sh.REGISTRY["llama-3-8b"]
+    with pytest.raises(RuntimeError, match=r"llama-3-8b in float32 needs 33\.1 GB .* host, and 10\.0 GB are") as error:
+        hardware.check_room(large, torch.float32, "cpu", None)
+    # In 4 bit: 6.98 10^9 numbers of 4.5 bits and 1.05 10^9 of 32, and one GB beside; in 8 bit it would be 12.2.
+    assert "quantize='4bit' (9.1 GB)" in str(error.value)
+    assert "8bit" not in str(error.value)
+    assert "a smaller model (gemma-3-270m, bloom-560m, qwen2.5-0.5b, smollm2-135m)" in str(error.value)
+    hardware.check_room(large, torch.float32, "cpu", "4bit")
+    spare(monkeypatch, 0.5)
+    with pytest.raises(RuntimeError, match=r"0\.5 GB are free\.$"):
+        hardware.check_room(large, torch.float32, "cpu", "4bit")
+
+
+def test_what_a_gpu_has_no_room_for_waits_outside_and_that_is_said(machine, monkeypatch, capsys):
+    machine(15.8)
+    spare(monkeypatch, 12)
+    large = sh.REGISTRY["llama-3-8b"]
+    hardware.check_room(large, torch.float16, "auto", None)
+    said = capsys.readouterr().out
+    assert "llama-3-8b in float16 needs 17.1 GB of the memory of the GPU, and 15.8 GB are free: the rest waits" in said
+    assert "quantize='8bit' (10.1 GB); quantize='4bit' (7.0 GB)" in said
+    for device, quantize in (("cuda:0", None), ("auto", None)):
+        spare(monkeypatch, 1)
+        with pytest.raises(RuntimeError, match="are free"):
+            hardware.check_room(large, torch.float16, device, quantize)
+    hardware.check_room(large, torch.float16, "cuda:0", "4bit")
+    assert capsys.readouterr().out == ""
+
+
+def test_the_table_of_models_says_what_fits_this_machine(machine, monkeypatch):
+    machine(None)
+    spare(monkeypatch, 10)
+    table = sh.models()
+    assert list(table.index) == list(sh.REGISTRY)
+    assert table.loc["gemma-3-270m", "fits here"] == "in float32"
+    assert table.loc["llama-3-8b", "fits here"] == "in 4 bit"
+    assert table.loc["qwen2-audio-7b", "fits here"] == "no: 10.1 GB in 4 bit, and 10.0 GB are free"
+    assert table.loc["gemma-3-270m", "middle"] == "7 to 15"
+    for name, spec in sh.REGISTRY.items():
+        first, last = map(int, table.loc[name, "middle"].split(" to "))
+        middle = [k for k in range(spec.blocks + 1) if 0.35 <= k / spec.blocks <= 0.85]
+        assert (first, last) == (middle[0], middle[-1])
+    machine(15.8, bitsandbytes=False)
+    table = sh.models()
+    assert table.loc["llama-2-7b", "fits here"] == "in 16 bit"
+    assert table.loc["llama-3-8b", "fits here"] == "in 8 bit, with `pip install bitsandbytes`"

@@ -129,13 +129,13 @@ def offline(monkeypatch):
 
 @pytest.mark.parametrize("model", ["no-such-org/no-such-model", "llama-3-8b", "Qwen/Qwen2.5-0.5B"])
 def test_a_hub_that_cannot_be_reached_ends_with_the_next_step(offline, model):
-    with pytest.raises(OSError, match="could not be loaded from the hub or from disk") as error:
+    with pytest.raises(OSError, match="it is not whole on this disk, and HF_HUB_OFFLINE is set") as error:
         sh.load(model)
     message = str(error.value)
     source = sh.REGISTRY[model].source if model in sh.REGISTRY else model
     assert repr(source) in message
     assert "hf auth login" in message
-    assert "sh.load(), needs none of these" in message
+    assert "sh.load(), needs no hub" in message
 
 
 def test_a_hub_id_near_a_name_of_the_book_says_which(offline):
@@ -165,16 +165,6 @@ def test_a_gpu_that_is_not_there_is_an_error_with_the_way_out(monkeypatch):
         assert "Runtime > Change runtime type > GPU" in str(error.value)
 
 
-def test_quantizing_needs_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for quantize in ("4bit", "8bit"):
-        with pytest.raises(RuntimeError, match=rf"quantize='{quantize}' needs a CUDA GPU and torch sees none"):
-            sh.load(quantize=quantize)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(RuntimeError, match="quantize='4bit' needs a CUDA GPU and torch is told to use the CPU"):
-        sh.load(quantize="4bit", device="cpu")
-
-
 def test_quantizing_needs_a_package(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     found = importlib.util.find_spec
@@ -202,30 +192,11 @@ def test_a_wrong_call_is_told_before_anything_is_loaded(monkeypatch):
             sh.load(**wrong)
 
 
-def test_the_device_is_every_gpu_there_is_or_the_cpu(monkeypatch):
-    for available, asked, expected in (
-        (False, None, "cpu"),
-        (False, "cpu", "cpu"),
-        (True, None, "auto"),
-        (True, "cpu", "cpu"),
-        (True, "cuda:1", "cuda:1"),
-    ):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        assert loading._device(asked, None) == expected
-
-
-def test_a_gpu_past_the_last_is_named(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(RuntimeError, match=r"device='cuda:2': torch sees 2 GPU, counted from cuda:0"):
-        loading._device("cuda:2", None)
-
-
 @pytest.mark.parametrize(
     ("device", "quantize", "dtype", "device_map"),
     [
         ("cpu", None, torch.float32, None),
+        ("cpu", "4bit", torch.float32, "cpu"),
         ("auto", None, torch.bfloat16, "auto"),
         ("auto", "4bit", torch.bfloat16, "auto"),
     ],
@@ -240,12 +211,15 @@ def test_what_transformers_is_asked_for(llama, monkeypatch, device, quantize, dt
         return llama.model
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
     loading._weights("org/name", device, quantize, "v1")
     assert (asked["source"], asked["revision"]) == ("org/name", "v1")
     assert (asked["dtype"], asked["device_map"]) == (dtype, device_map)
     assert (asked["quantization_config"] is not None) == (quantize is not None)
     if quantize:
         assert asked["quantization_config"].load_in_4bit
+        assert asked["quantization_config"].bnb_4bit_quant_type == "nf4"
+        assert asked["quantization_config"].bnb_4bit_compute_dtype == dtype
     assert not asked.get("trust_remote_code")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from semhub_utils.registry import ModelSpec
 
@@ -28,18 +28,26 @@ class Download:
     missing: int
 
 
-def expected(source: str, revision: str) -> Download | None:
+class Away(Exception):
+    """A hub that is turned off or cannot be reached: what is on this disk is all there is."""
+
+
+def expected(source: str, revision: str) -> Download:
     """What a load will download: the weights at the top of the repository, as safetensors if there are any.
 
-    None if the hub is off or away, or knows no such model: what loads will meet that again.
+    Raises:
+        Away: at once, where the hub's client would try again and again for half a minute.
+        HfHubHTTPError: what the hub answers, such as that it has no such model.
     """
     if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE") == "1":
-        return None
+        raise Away("HF_HUB_OFFLINE is set")
     try:
         info = HfApi().model_info(source, revision=revision, files_metadata=True, timeout=10)
-    except Exception:
-        # The hub's client raises those of the library under it too, which differs between its versions.
-        return None
+    except HfHubHTTPError:
+        raise
+    except Exception as error:
+        # The client raises those of the library under it, which is another one in another version.
+        raise Away("the hub could not be reached") from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     weights = _weights(sizes)
     known = {name: try_to_load_from_cache(source, name, revision=info.sha) for name in weights}
@@ -47,9 +55,9 @@ def expected(source: str, revision: str) -> Download | None:
     return Download(len(weights), sum(sizes[name] for name in weights), sum(sizes[name] for name in missing))
 
 
-def in_folder(folder: Path) -> Download:
+def in_folder(folder: str | Path) -> Download:
     """The weights of a folder; nothing of them is missing."""
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    sizes = {path.name: path.stat().st_size for path in Path(folder).iterdir() if path.is_file()}
     weights = _weights(sizes)
     return Download(len(weights), sum(sizes[name] for name in weights), 0)
 
@@ -57,6 +65,12 @@ def in_folder(folder: Path) -> Download:
 def _weights(names: Iterable[str]) -> list[str]:
     top = [name for name in names if "/" not in name]
     return next((found for end in _WEIGHTS if (found := [name for name in top if name.endswith(end)])), [])
+
+
+def commit_of(source: str, revision: str) -> str:
+    """The commit of which a model's files lie on this disk, or the revision itself."""
+    found = try_to_load_from_cache(source, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else revision
 
 
 def announce(spec: ModelSpec, plan: Download) -> None:
@@ -84,7 +98,7 @@ def announce(spec: ModelSpec, plan: Download) -> None:
     )
 
 
-def explained(error: BaseException, spec: ModelSpec, revision: str, nearest: str) -> OSError:
+def explained(error: BaseException, spec: ModelSpec, revision: str, nearest: str, away: Away | None = None) -> OSError:
     """The error of a load in words that name the model and the next step."""
     chain = list(_chain(error))
     page = f"{constants.ENDPOINT}/{spec.source}"
@@ -118,14 +132,9 @@ def explained(error: BaseException, spec: ModelSpec, revision: str, nearest: str
             f"{spec.source!r} is not on the hub, or is private ({nearest}): check the id at {page}, and for a private "
             f"model run `hf auth login`. {embedded}"
         )
-    off = constants.HF_HUB_OFFLINE or met(OfflineModeIsEnabled)
-    is_folder = Path(spec.source).is_dir()
-    if not is_folder and (
-        off or any(sign in str(one) for one in chain for sign in ("couldn't connect", "Connection", "resolve host"))
-    ):
-        why = "HF_HUB_OFFLINE is set" if off else "the hub could not be reached"
+    if away is not None:
         return OSError(
-            f"{spec.source!r} could not be loaded: it is not whole on this disk, and {why}. Check the network, or a "
+            f"{spec.source!r} could not be loaded: it is not whole on this disk, and {away}. Check the network, or a "
             f"proxy, and load again: what has arrived is kept. Check the id too ({nearest}); a gated model also needs "
             f"`hf auth login`. {embedded}"
         )

@@ -75,20 +75,31 @@ def load(
         _check_takes(spec, takes)
         return _embedded(spec, device, quantize)
     commit = revision or ("main" if spec.revision == "local" else spec.revision)
+    away: download.Away | None = None
     try:
-        config = AutoConfig.from_pretrained(spec.source, revision=commit)
+        try:
+            plan = (
+                download.in_folder(spec.source) if spec.revision == "local" else download.expected(spec.source, commit)
+            )
+        except download.Away as error:
+            plan, away = None, error
+        found = {"revision": commit, "local_files_only": away is not None}
+        config = AutoConfig.from_pretrained(spec.source, **found)
         family = FAMILIES.get(config.model_type)
         spec = replace(spec, takes=("text", family.kind) if family else spec.takes)
         _check_takes(spec, takes)  # before the download
-        _check_room(spec, config, device, quantize, commit)
+        if plan is not None:
+            _check_room(spec, config, device, quantize, plan)
+            download.announce(spec, plan)
         maker = AutoProcessor if family else AutoTokenizer
-        reader = maker.from_pretrained(spec.source, revision=commit)
-        loaded = _weights(spec.source, device, quantize, commit, family, config.model_type)
+        reader = maker.from_pretrained(spec.source, **found)
+        loaded = _weights(spec.source, device, quantize, family, config.model_type, **found)
     except _TakesNot:
         raise
     except (OSError, ValueError) as error:
-        raise download.explained(error, spec, commit, _nearest(model)) from error
-    spec = replace(spec, revision=getattr(loaded.config, "_commit_hash", None) or spec.revision)
+        raise download.explained(error, spec, commit, _nearest(model), away) from error
+    if spec.revision != "local":
+        spec = replace(spec, revision=download.commit_of(spec.source, commit))
     if family is None:
         return LanguageModel(loaded, reader, spec)
     encoder = {"image": hub_pictures, "audio": hub_sounds}[family.kind](loaded, reader, family.told)
@@ -96,21 +107,15 @@ def load(
     return LanguageModel(loaded, reader.tokenizer, spec, soft)
 
 
-def _check_room(spec: ModelSpec, config: PretrainedConfig, device: str, quantize: str | None, commit: str) -> None:
-    """Say what will be downloaded, and refuse what fits neither the disk nor the memory."""
-    is_folder = Path(spec.source).is_dir()
-    plan = download.in_folder(Path(spec.source)) if is_folder else download.expected(spec.source, commit)
-    if plan is None:
-        return  # the hub is off or away: what is on the disk is loaded, and what is not is explained
-    sized = spec
+def _check_room(
+    spec: ModelSpec, config: PretrainedConfig, device: str, quantize: str | None, plan: download.Download
+) -> None:
     if not spec.parameters:
         # Of what the book does not know, the files say how large it is; how much of it are matrices, they do not.
         written = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None) or torch.bfloat16
-        count = plan.size // torch.empty((), dtype=written).element_size()
-        sized = replace(spec, parameters=count, matrices=count)
-    hardware.check_room(sized, hardware.precision(device, config.model_type), device, quantize)
-    if not is_folder:
-        download.announce(spec, plan)
+        count = plan.size // getattr(torch, str(written).removeprefix("torch.")).itemsize
+        spec = replace(spec, parameters=count, matrices=count)
+    hardware.check_room(spec, hardware.precision(device, config.model_type), device, quantize)
 
 
 class _TakesNot(ValueError):
@@ -153,9 +158,9 @@ def _weights(
     source: str,
     device: str,
     quantize: str | None,
-    revision: str = "main",
     family: Family | None = None,
     model_type: str = "",
+    **found: Any,
 ) -> PreTrainedModel:
     """The weights, each straight to where it computes: no copy of the whole is made in the host's memory."""
     precision = hardware.precision(device, model_type)
@@ -166,10 +171,10 @@ def _weights(
     maker = family.maker if family else AutoModelForCausalLM
     return maker.from_pretrained(
         source,
-        revision=revision,
         dtype=precision,
         device_map=None if device == "cpu" and not quantize else device,
         quantization_config=BitsAndBytesConfig(**config[quantize]) if quantize else None,
+        **found,
     )
 
 

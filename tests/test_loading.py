@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import semhub_utils as sh
-from semhub_utils import embedded, loading
+from semhub_utils import download, embedded, loading
 
 
 def test_the_names_of_the_registry_are_those_of_its_entries():
@@ -78,7 +78,8 @@ def test_a_hub_id_is_passed_to_transformers_with_its_revision(llama, monkeypatch
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", weights)
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", tokenizer)
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", config)
-    monkeypatch.setattr(llama.model.config, "_commit_hash", "abc123", raising=False)
+    monkeypatch.setattr(download, "expected", lambda *_: download.Download(1, 1, 0))
+    monkeypatch.setattr(download, "commit_of", lambda *_: "abc123")
     assert sh.load("org/thing", revision="v2").spec == sh.ModelSpec("thing", "org/thing", "abc123")
     assert calls == [("org/thing", "v2")] * 3
     calls.clear()
@@ -212,7 +213,7 @@ def test_what_transformers_is_asked_for(llama, monkeypatch, device, quantize, dt
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", from_pretrained)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
-    loading._weights("org/name", device, quantize, "v1")
+    loading._weights("org/name", device, quantize, revision="v1")
     assert (asked["source"], asked["revision"]) == ("org/name", "v1")
     assert (asked["dtype"], asked["device_map"]) == (dtype, device_map)
     assert (asked["quantization_config"] is not None) == (quantize is not None)

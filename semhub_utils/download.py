@@ -5,6 +5,7 @@ The download itself is huggingface_hub's: it keeps what has arrived and goes on 
 
 import errno
 import os
+import pickle
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -137,6 +138,11 @@ def explained(error: BaseException, spec: ModelSpec, revision: str, nearest: str
             f"{spec.source!r} could not be loaded: it is not whole on this disk, and {away}. Check the network, or a "
             f"proxy, and load again: what has arrived is kept. Check the id too ({nearest}); a gated model also needs "
             f"`hf auth login`. {embedded}"
+        )
+    if met(pickle.UnpicklingError):
+        return OSError(
+            f"{spec.source!r} holds weights in Python's own format with more in it than numbers, which could run code "
+            f"when it is read, so it is not: take a version of the model in safetensors"
         )
     reason = next(iter(str(error).splitlines()), type(error).__name__)
     return OSError(

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ from transformers import (
 
 from semhub_utils import download, embedded, hardware, stitched
 from semhub_utils.language_model import LanguageModel
-from semhub_utils.registry import EMBEDDED_TYPE, FAMILIES, REGISTRY, Family, ModelSpec
+from semhub_utils.registry import DEFAULT, EMBEDDED_TYPE, FAMILIES, REGISTRY, Family, ModelSpec
 from semhub_utils.soft_tokens import SoftTokens, hub_pictures, hub_sounds
 
 
 def load(
-    model: str = "gemma-3-270m",
+    model: str = DEFAULT,
     *,
     quantize: str | None = None,
     device: str | None = None,
@@ -96,7 +97,7 @@ def load(
         loaded = _weights(spec.source, device, quantize, family, config.model_type, **found)
     except _TakesNot:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pickle.UnpicklingError) as error:
         raise download.explained(error, spec, commit, _nearest(model), away) from error
     if spec.revision != "local":
         spec = replace(spec, revision=download.commit_of(spec.source, commit))

@@ -231,9 +231,10 @@ _SPECS = (
 )
 REGISTRY: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
 
+DEFAULT = "gemma-3-270m"
 # What "auto" is, by what a chapter gives the model to read: the embedded one, and the larger one for a GPU, ungated.
 AUTO = {
-    "text": ("gemma-3-270m", "qwen2.5-7b"),
+    "text": (DEFAULT, "qwen2.5-7b"),
     "image": ("gemma-3-270m+efficientnet", "llava-1.5-7b"),
     "audio": ("gemma-3-270m+whisper-base", "qwen2-audio-7b"),
 }

@@ -1,9 +1,15 @@
 import builtins
 import importlib.metadata
 import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
 import time
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -188,7 +194,7 @@ def test_the_embedded_model_has_one_revision():
 def test_a_wrong_call_is_told_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr(embedded, "path", lambda: pytest.fail("the model was loaded first"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for wrong in ({"quantize": "2bit"}, {"quantize": "4bit"}, {"device": "cuda"}, {"revision": "v2"}, {"model": "x"}):
+    for wrong in ({"quantize": "2bit"}, {"device": "gpu"}, {"device": "cuda"}, {"revision": "v2"}, {"model": "x"}):
         with pytest.raises((ValueError, RuntimeError)):
             sh.load(**wrong)
 
@@ -233,3 +239,88 @@ def test_loading_never_runs_the_packages_code(embedded_folder, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", watch)
     assert len(embedded.chunks()) == 4
+
+
+# A load, and the most anonymous memory during it: what is mapped from a file can be given back at any time.
+LOAD = """
+import gc, json, sys, threading, time
+import bitsandbytes, torch
+import semhub_utils as sh
+
+def anonymous():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) / 1024
+
+def watch():
+    while True:
+        most.append(max(most.pop(), anonymous()))
+        time.sleep(0.002)
+
+most = [anonymous()]
+threading.Thread(target=watch, daemon=True).start()
+lm = sh.load(sys.argv[1], device="cpu", quantize=json.loads(sys.argv[2]))
+gc.collect()
+print("MB", most[0] - anonymous(), lm.model.get_memory_footprint() / 2**20)
+"""
+
+
+@pytest.fixture(scope="module")
+def heavy(llama, tmp_path_factory):
+    """A model of 400 MB in bfloat16 in one file, as safetensors and as torch saves it."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 10, "num_attention_heads": 8}
+    config = transformers.LlamaConfig(vocab_size=len(llama.tokenizer), **sizes, dtype="bfloat16")
+    model = transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+    folders = {ending: tmp_path_factory.mktemp("heavy") / ending for ending in ("safetensors", "bin")}
+    model.save_pretrained(folders["safetensors"], max_shard_size="10GB")
+    model.config.save_pretrained(folders["bin"])
+    torch.save(model.state_dict(), folders["bin"] / "pytorch_model.bin")
+    for folder in folders.values():
+        llama.tokenizer.save_pretrained(folder)
+    assert (folders["safetensors"] / "model.safetensors").stat().st_size > 300 * 2**20
+    return folders
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("ending", "quantize"), [("safetensors", None), ("bin", None), ("safetensors", "4bit"), ("bin", "8bit")]
+)
+def test_a_load_holds_no_more_in_memory_than_the_model_and_a_few_of_its_parts(heavy, ending, quantize):
+    pytest.importorskip("bitsandbytes")
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(heavy[ending]), json.dumps(quantize)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert "MB" in done.stdout, done.stderr
+    more, model = map(float, done.stdout.split("MB")[1].split())
+    assert more < 150, f"the file of 330 MB was held as a whole: {more} MB more than what stays"
+    assert model == pytest.approx({None: 660, "8bit": 166, "4bit": 100}[quantize], rel=0.2)
+
+
+def test_a_file_that_would_run_code_when_it_is_read_is_refused(heavy, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "run"), "w"))
+
+    folder = tmp_path / "trap"
+    shutil.copytree(heavy["bin"], folder, ignore=shutil.ignore_patterns("*.bin"))
+    torch.save({"model.norm.weight": Trap()}, folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match="which could run code when it is read, so it is not: take a version"):
+        sh.load(str(folder), device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("quantize", "near"), [("8bit", 0.05), ("4bit", 0.4)])
+def test_a_model_rounded_on_a_cpu_reads_nearly_as_the_whole_one_and_its_lens_is_its_own(embedded_lm, quantize, near):
+    pytest.importorskip("bitsandbytes")
+    lm = sh.load(quantize=quantize, device="cpu")
+    assert lm.model.get_memory_footprint() < 0.8 * embedded_lm.model.get_memory_footprint()
+    text = "The capital of France is"
+    logits, whole = (one(text).logits[0, -1].double().log_softmax(-1) for one in (lm, embedded_lm))
+    # The divergence of what comes next, in nats: rounding is seen, and small.
+    assert 1e-6 < float((whole.exp() * (whole - logits)).sum()) < near
+    frame = sh.logit_lens(lm, text, {"a": 506, "b": 9079}, norm="final")
+    last = frame[frame.layer == lm.n_layers]
+    np.testing.assert_allclose(last.logprob, logits[[506, 9079]], atol=2e-3 * float(logits.abs().max()))

@@ -106,6 +106,7 @@ UNUSUAL_HEADS = {
     ),
     "gptj": ("GPTJConfig", "GPTJForCausalLM", {**GPT, "rotary_dim": 4}, ("bytes", False, False, "right")),
     "phi": ("PhiConfig", "PhiForCausalLM", SIZES, ("bytes", False, True, "left")),
+    "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", {**GROUPED, "head_dim": 8}, ("bytes", False, True, "left")),
     "gpt_neox": ("GPTNeoXConfig", "GPTNeoXForCausalLM", SIZES, ("bytes", False, True, "right")),
 }
 

@@ -18,6 +18,8 @@ from transformers import (
     Qwen2AudioConfig,
     Qwen2AudioForConditionalGeneration,
     Qwen2AudioProcessor,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
     WhisperFeatureExtractor,
 )
 
@@ -102,6 +104,16 @@ def tiny_qwen2_audio(tokenizer_of):
     )
     model = Qwen2AudioForConditionalGeneration(config).float().eval()
     return model, Qwen2AudioProcessor(WhisperFeatureExtractor(feature_size=8), tokenizer)
+
+
+def tiny_smolvlm(tokenizer_of):
+    model, processor = tiny_idefics3(tokenizer_of)
+    torch.manual_seed(1)
+    settings = model.config.to_dict()
+    settings = {name: settings[name] for name in ("vision_config", "text_config", "image_token_id", "scale_factor")}
+    config = SmolVLMConfig(**settings, pad_token_id=0)
+    # Its own processor differs in that it also reads videos, for which it needs torchvision.
+    return SmolVLMForConditionalGeneration(config).float().eval(), processor
 
 
 MAKERS = {"llava": tiny_llava, "chameleon": tiny_chameleon, "idefics3": tiny_idefics3}

@@ -10,6 +10,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 import build_book
+import conftest
 import seeing
 from semhub_utils import cache, registry, results
 from today import of_today
@@ -27,8 +28,10 @@ TAKES = {
     for name, source in SOURCES.items()
 }
 MODELS = {kind: small for kind, (small, _) in registry.AUTO.items()}
-# Models with random weights; the chapters on pictures and sounds run on every family that they name.
-FAMILIES = {"text": ["llama"], "image": seeing.MAKERS, "audio": seeing.HEARING}
+# Models with random weights of every family that the book names, whose blocks, norms and tokenizers differ; the rest
+# of the families, such as Baichuan's, become one of these when they are loaded.
+FAMILIES = {"text": ["llama", "qwen2", "bloom"], "image": seeing.MAKERS, "audio": seeing.HEARING}
+TIED = ("qwen2", "bloom")
 NOTHING = [(name, family) for name in CHAPTERS for family in FAMILIES[TAKES[name]]]
 # What a model of random weights shows too: the first two are about noise; in the third a word and its gloss are told
 # apart by nothing but chance; text that never made sense loses none; a push of a part is a push, and a push at one
@@ -60,12 +63,16 @@ def executed(chapter):
 
 
 @pytest.fixture
-def knows_nothing(family, llama, tokenizer_of):
+def knows_nothing(family, tokenizer_of):
     """The folder of a small model with random weights."""
     code = [Path(__file__).with_name(name) for name in ("conftest.py", "seeing.py")]
     folder = build_book.BUILD / f"random-{family}-{cache.key({}, code=code)[:8]}"
     makers = seeing.MAKERS | seeing.HEARING
-    model, reader = makers[family](tokenizer_of) if family in makers else (llama.model, llama.tokenizer)
+    if family in makers:
+        model, reader = makers[family](tokenizer_of)
+    else:
+        made = conftest.build(family)
+        model, reader = made.model, made.tokenizer
     model.save_pretrained(folder)
     reader.save_pretrained(folder)
     return folder
@@ -103,7 +110,7 @@ def test_another_draw_of_the_data_changes_no_conclusion(chapter, parameters, mon
     assert results.differences(chapter) == []
 
 
-@pytest.mark.parametrize(("chapter", "family"), of_today(NOTHING, 6))
+@pytest.mark.parametrize(("chapter", "family"), of_today(NOTHING, 18))
 def test_a_chapter_runs_to_its_end_on_a_model_that_knows_nothing(chapter, family, knows_nothing, monkeypatch):
     # Its tokenizer has no whole word and it has four blocks: whoever points a chapter at a large model for an hour
     # must not meet an assumption about ours in the last cell.
@@ -112,7 +119,9 @@ def test_a_chapter_runs_to_its_end_on_a_model_that_knows_nothing(chapter, family
     found = results.read(chapter)
     assert {result["name"] for result in found} == set(results.claims(chapter))
     assert {result["model"] for result in found} == {knows_nothing.name}
-    assert {result["name"] for result in found if result["held"]} <= HOLD_OF_ANY_MODEL
+    # Where embedding and unembedding are one matrix, a random state reads as what it came from: there claims may hold.
+    if family not in TIED:
+        assert {result["name"] for result in found if result["held"]} <= HOLD_OF_ANY_MODEL
 
 
 def test_a_chapter_writes_nothing_to_stderr_and_no_widget(executed):

@@ -117,22 +117,30 @@ def precision(device: str, model_type: str = "") -> torch.dtype:
     return torch.float32 if model_type in TOO_LARGE_FOR_FLOAT16 else torch.float16
 
 
-def check_room(spec: ModelSpec, numbers: torch.dtype, device: str, quantize: str | None) -> None:
-    """Refuse a model whose weights do not fit the memory that is free; say so if part of them has to wait outside.
+def rounding(spec: ModelSpec, numbers: torch.dtype, device: str, quantize: str | None) -> str | None:
+    """How a model is rounded so that it fits the memory that is free: as asked, or on a GPU to 4 bit if need be.
+
+    A GPU that would hold the model in 4 bit and not in 16 gets it in 4 bit, with a sentence; where even that is too
+    much, or bitsandbytes is missing, a part of the model waits in the host's memory, which is slow.
 
     Raises:
         RuntimeError: with what is needed, what is free, and what would fit.
     """
     needed, free = _needs(spec, quantize, numbers.itemsize), _free(device)
     if needed <= free:
-        return
+        return quantize
     written = quantize.replace("bit", " bit") if quantize else str(numbers).removeprefix("torch.")
     place = "the host" if device in ("cpu", "mps") else "the GPU"
     short = f"{spec.name} in {written} needs {needed:.1f} GB of the memory of {place}, and {free:.1f} GB are free"
     ways = _smaller(spec, numbers.itemsize, free)
-    if device == "auto" and quantize is None and needed <= free + _free("cpu"):
-        print(f"{short}: the rest waits in the host's memory, which is slow.{ways}", flush=True)
-        return
+    if place == "the GPU" and quantize is None:
+        small = _needs(spec, "4bit", numbers.itemsize)
+        if small <= free and importlib.util.find_spec("bitsandbytes"):
+            print(f"{short}: it is loaded in 4 bit, which takes {small:.1f} GB.", flush=True)
+            return "4bit"
+        if device == "auto" and needed <= free + _free("cpu"):
+            print(f"{short}: the rest waits in the host's memory, which is slow.{ways}", flush=True)
+            return None
     raise RuntimeError(f"{short}.{ways}")
 
 

@@ -42,7 +42,8 @@ def load(
         model: a name in `REGISTRY` (`models()` shows them), any hub id that transformers can load as a causal language
             model, or as an image or audio model of the families in `registry.FAMILIES`, or a folder; "auto" is what
             `chosen()` says of this machine.
-        quantize: "4bit" (NF4) or "8bit", by bitsandbytes, on a GPU or a CPU.
+        quantize: "4bit" (NF4) or "8bit", by bitsandbytes, on a GPU or a CPU; by default 4 bit on a GPU that would not
+            hold the model otherwise, and none elsewhere.
         device: "cpu", "cuda", "cuda:1" or "mps"; by default the GPUs there are, else the CPU.
         revision: a hub commit, branch or tag, in place of the registry's.
         takes: "image" where the model will be shown pictures, "audio" where it will be played sounds: "auto" is then
@@ -90,7 +91,7 @@ def load(
         spec = replace(spec, takes=("text", family.kind) if family else spec.takes)
         _check_takes(spec, takes)  # before the download
         if plan is not None:
-            _check_room(spec, config, device, quantize, plan)
+            quantize = _rounding(spec, config, device, quantize, plan)
             download.announce(spec, plan)
         maker = AutoProcessor if family else AutoTokenizer
         reader = maker.from_pretrained(spec.source, **found)
@@ -108,15 +109,15 @@ def load(
     return LanguageModel(loaded, reader.tokenizer, spec, soft)
 
 
-def _check_room(
+def _rounding(
     spec: ModelSpec, config: PretrainedConfig, device: str, quantize: str | None, plan: download.Download
-) -> None:
+) -> str | None:
     if not spec.parameters:
         # Of what the book does not know, the files say how large it is; how much of it are matrices, they do not.
         written = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None) or torch.bfloat16
         count = plan.size // getattr(torch, str(written).removeprefix("torch.")).itemsize
         spec = replace(spec, parameters=count, matrices=count)
-    hardware.check_room(spec, hardware.precision(device, config.model_type), device, quantize)
+    return hardware.rounding(spec, hardware.precision(device, config.model_type), device, quantize)
 
 
 class _TakesNot(ValueError):

@@ -189,31 +189,45 @@ def test_a_model_too_large_for_the_memory_is_refused_with_what_would_fit(machine
     spare(monkeypatch, 10)
     large = sh.REGISTRY["llama-3-8b"]
     with pytest.raises(RuntimeError, match=r"llama-3-8b in float32 needs 33\.1 GB .* host, and 10\.0 GB are") as error:
-        hardware.check_room(large, torch.float32, "cpu", None)
+        hardware.rounding(large, torch.float32, "cpu", None)
     # In 4 bit: 6.98 10^9 numbers of 4.5 bits and 1.05 10^9 of 32, and one GB beside; in 8 bit it would be 12.2.
     assert "quantize='4bit' (9.1 GB)" in str(error.value)
     assert "8bit" not in str(error.value)
     assert "a smaller model (gemma-3-270m, bloom-560m, qwen2.5-0.5b, smollm2-135m)" in str(error.value)
-    hardware.check_room(large, torch.float32, "cpu", "4bit")
+    assert hardware.rounding(large, torch.float32, "cpu", "4bit") == "4bit"
     spare(monkeypatch, 0.5)
     with pytest.raises(RuntimeError, match=r"0\.5 GB are free\.$"):
-        hardware.check_room(large, torch.float32, "cpu", "4bit")
+        hardware.rounding(large, torch.float32, "cpu", "4bit")
 
 
-def test_what_a_gpu_has_no_room_for_waits_outside_and_that_is_said(machine, monkeypatch, capsys):
+def test_what_a_gpu_has_no_room_for_is_rounded_or_waits_outside_and_that_is_said(machine, monkeypatch, capsys):
     machine(15.8)
     spare(monkeypatch, 12)
-    large = sh.REGISTRY["llama-3-8b"]
-    hardware.check_room(large, torch.float16, "auto", None)
-    said = capsys.readouterr().out
-    assert "llama-3-8b in float16 needs 17.1 GB of the memory of the GPU, and 15.8 GB are free: the rest waits" in said
-    assert "quantize='8bit' (10.1 GB); quantize='4bit' (7.0 GB)" in said
-    for device, quantize in (("cuda:0", None), ("auto", None)):
-        spare(monkeypatch, 1)
-        with pytest.raises(RuntimeError, match="are free"):
-            hardware.check_room(large, torch.float16, device, quantize)
-    hardware.check_room(large, torch.float16, "cuda:0", "4bit")
+    large, half = sh.REGISTRY["llama-3-8b"], torch.float16
+    for device in ("auto", "cuda:0"):
+        assert hardware.rounding(large, half, device, None) == "4bit"
+        said = capsys.readouterr().out
+        assert (
+            "llama-3-8b in float16 needs 17.1 GB of the memory of the GPU, and 15.8 GB are free: it is loaded" in said
+        )
+        assert "in 4 bit, which takes 7.0 GB." in said
+    for quantize in ("4bit", "8bit"):
+        assert hardware.rounding(large, half, "auto", quantize) == quantize
+    assert hardware.rounding(sh.REGISTRY["llama-2-7b"], half, "auto", None) is None
     assert capsys.readouterr().out == ""
+    machine(15.8, bitsandbytes=False)
+    assert hardware.rounding(large, half, "auto", None) is None
+    said = capsys.readouterr().out
+    assert "15.8 GB are free: the rest waits in the host's memory, which is slow." in said
+    assert "What would fit: quantize='8bit' (10.1 GB); quantize='4bit' (7.0 GB)" in said
+    with pytest.raises(RuntimeError, match=r"15\.8 GB are free"):
+        hardware.rounding(large, half, "cuda:0", None)
+    spare(monkeypatch, 1)
+    with pytest.raises(RuntimeError, match=r"15\.8 GB are free"):
+        hardware.rounding(large, half, "auto", None)
+    machine(6)
+    with pytest.raises(RuntimeError, match=r"llama-3-8b in 4 bit needs 7\.0 GB of the memory of the GPU, and 6\.0 GB"):
+        hardware.rounding(large, half, "auto", "4bit")
 
 
 def test_the_table_of_models_says_what_fits_this_machine(machine, monkeypatch):

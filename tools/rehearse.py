@@ -192,9 +192,11 @@ def rehearse(chapter: str, narrow: bool) -> dict:
     """Run a chapter under the probe; what it had at one time, and its minutes."""
     kind = takes(chapter)
     notebook = nbformat.read(build_book.BOOK / f"{chapter}.ipynb", as_version=4)
-    place = next(number for number, cell in enumerate(notebook.cells) if cell.get("id") == "setup")
+    # Every chapter has its set-up just before its parameters.
+    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
+    place = next(number for number, own in enumerate(tags) if "parameters" in own)
     probe = _PROBE.format(how={} if narrow else {"quantize": "4bit"})
-    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(probe, id="probe"))
+    notebook.cells.insert(place, nbformat.v4.new_code_cell(probe, id="probe"))
     notebook.cells.append(nbformat.v4.new_code_cell(_TELL, id="tell"))
     copy = FOLDER / f"{chapter}.ipynb"
     copy.parent.mkdir(parents=True, exist_ok=True)
@@ -251,8 +253,8 @@ def table(rows: dict[str, dict]) -> str:
 def written(page: str, rows: dict[str, dict]) -> str:
     """The page with the table between its marks."""
     return re.sub(
-        r"(<!-- rehearsal -->\n).*?(\n<!-- end of rehearsal -->)",
-        lambda found: found[1] + "\n" + table(rows) + "\n" + found[2],
+        r"(<!-- rehearsal -->\n).*?(<!-- end of rehearsal -->)",
+        lambda found: f"{found[1]}\n{table(rows)}\n\n{found[2]}",
         page,
         flags=re.S,
     )

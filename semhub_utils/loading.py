@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from semhub_utils import download, embedded, hardware, stitched
+from semhub_utils import baichuan, download, embedded, hardware, stitched
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.registry import DEFAULT, EMBEDDED_TYPE, FAMILIES, REGISTRY, Family, ModelSpec
 from semhub_utils.soft_tokens import SoftTokens, hub_pictures, hub_sounds
@@ -85,8 +85,9 @@ def load(
             )
         except download.Away as error:
             plan, away = None, error
-        found = {"revision": commit, "local_files_only": away is not None}
-        config = AutoConfig.from_pretrained(spec.source, **found)
+        found: dict[str, Any] = {"revision": commit, "local_files_only": away is not None}
+        source = baichuan.native(spec.source, **found)
+        config = AutoConfig.from_pretrained(source, **found)
         family = FAMILIES.get(config.model_type)
         spec = replace(spec, takes=("text", family.kind) if family else spec.takes)
         _check_takes(spec, takes)  # before the download
@@ -94,8 +95,8 @@ def load(
             quantize = _rounding(spec, config, device, quantize, plan)
             download.announce(spec, plan)
         maker = AutoProcessor if family else AutoTokenizer
-        reader = maker.from_pretrained(spec.source, **found)
-        loaded = _weights(spec.source, device, quantize, family, config.model_type, **found)
+        reader = maker.from_pretrained(source, **found)
+        loaded = _weights(source, device, quantize, family, config.model_type, **found)
     except _TakesNot:
         raise
     except (OSError, ValueError, pickle.UnpicklingError) as error:

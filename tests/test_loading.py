@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import semhub_utils as sh
-from semhub_utils import download, embedded, loading
+from semhub_utils import baichuan, download, embedded, loading
 
 
 def test_the_names_of_the_registry_are_those_of_its_entries():
@@ -86,6 +86,7 @@ def test_a_hub_id_is_passed_to_transformers_with_its_revision(llama, monkeypatch
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", config)
     monkeypatch.setattr(download, "expected", lambda *_: download.Download(1, 1, 0))
     monkeypatch.setattr(download, "commit_of", lambda *_: "abc123")
+    monkeypatch.setattr(baichuan, "native", lambda source, **_: source)
     assert sh.load("org/thing", revision="v2").spec == sh.ModelSpec("thing", "org/thing", "abc123")
     assert calls == [("org/thing", "v2")] * 3
     calls.clear()

@@ -19,6 +19,7 @@ ROWS = {
     for line in PAGE.splitlines()
     if line.startswith("| `")
     for cells in [[cell.strip() for cell in line.strip("|").split("|")]]
+    if len(cells) == 8
 }
 # The architectures as their makers publish them.
 LLAMA_2 = dict(vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32)
@@ -59,6 +60,7 @@ CONFIGS = {
     "gemma-3-270m+whisper-base": lambda: transformers.AutoConfig.from_pretrained(embedded.path()),
     "llama-2-7b": lambda: transformers.LlamaConfig(**LLAMA_2),
     "llama-3-8b": lambda: transformers.LlamaConfig(**LLAMA_3, num_key_value_heads=8),
+    "baichuan-2-7b": lambda: transformers.LlamaConfig(**LLAMA_2 | {"vocab_size": 125_696}),
     "bloom-560m": lambda: transformers.BloomConfig(vocab_size=250880, hidden_size=1024, n_layer=24, n_head=16),
     "bloom-7b1": lambda: transformers.BloomConfig(vocab_size=250880, hidden_size=4096, n_layer=30, n_head=32),
     "qwen2.5-0.5b": lambda: transformers.Qwen2Config(
@@ -105,6 +107,9 @@ def test_the_sizes_are_those_of_the_architecture(name):
     count = sum(p.numel() for p in model.parameters())
     head = model.get_output_embeddings()
     matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear) and m is not head)
+    spec = REGISTRY[name]
+    assert (spec.parameters, spec.matrices, spec.made_by) == (count, matrices, type(model).__name__)
+    assert spec.blocks == model.config.get_text_config().num_hidden_layers
     assert ROWS[name]["parameters"] == f"{count:,}"
     assert ROWS[name]["bfloat16"] == f"{2 * count / 1e9:.1f} GB"
     assert ROWS[name]["4 bit"] == f"{(matrices * 4.5 / 8 + (count - matrices) * 2) / 1e9:.1f} GB"

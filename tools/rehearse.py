@@ -196,8 +196,8 @@ def rehearse(chapter: str, narrow: bool) -> dict:
     tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
     place = next(number for number, own in enumerate(tags) if "parameters" in own)
     probe = _PROBE.format(how={} if narrow else {"quantize": "4bit"})
-    notebook.cells.insert(place, nbformat.v4.new_code_cell(probe, id="probe"))
-    notebook.cells.append(nbformat.v4.new_code_cell(_TELL, id="tell"))
+    notebook.cells.insert(place, nbformat.v4.new_code_cell(probe, id="rehearsal-probe"))
+    notebook.cells.append(nbformat.v4.new_code_cell(_TELL, id="rehearsal-tell"))
     copy = FOLDER / f"{chapter}.ipynb"
     copy.parent.mkdir(parents=True, exist_ok=True)
     start = time.time()

@@ -171,9 +171,11 @@ def team(model: PreTrainedModel) -> Iterator[Team]:
         return
     from accelerate import PartialState  # late: it starts the processes' talk, unless something has
 
-    state = PartialState()
+    PartialState(cpu=not torch.cuda.is_available())
+    if not distributed.is_initialized():  # somebody asked before, who did not say that it is the CPU
+        distributed.init_process_group("gloo")
     group = distributed.new_group(backend="gloo", timeout=_PATIENCE)
     try:
-        yield Team(state.process_index, state.num_processes, not shares_weights(model), group)
+        yield Team(distributed.get_rank(), distributed.get_world_size(), not shares_weights(model), group)
     finally:
         distributed.destroy_process_group(group)

@@ -115,6 +115,13 @@ def told() -> dict[str, Any]:
         return {"tp_plan": "auto"}
 
 
+def computes_on(module: Any) -> torch.device:
+    """The device on which a module with a weight computes."""
+    # Of an offloaded part the weight itself is on no device.
+    device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    return module.weight.device if device is None else torch.device(device)
+
+
 def agreed(model: PreTrainedModel, state: Tensor) -> Tensor:
     """The state as the first process has it, for what a function of the reader's may have drawn at random.
 

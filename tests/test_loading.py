@@ -1,4 +1,5 @@
 import builtins
+import gc
 import importlib.metadata
 import importlib.util
 import time
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import semhub_utils as sh
-from semhub_utils import download, embedded, loading
+from semhub_utils import download, embedded, hardware, loading
 
 
 def test_the_names_of_the_registry_are_those_of_its_entries():
@@ -233,3 +234,26 @@ def test_loading_never_runs_the_packages_code(embedded_folder, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", watch)
     assert len(embedded.chunks()) == 4
+
+
+def test_weights_that_go_to_the_disk_have_a_folder_that_goes_with_the_model(llama_copy, tmp_path, monkeypatch):
+    llama_copy.model.config.save_pretrained(tmp_path / "model")
+    # Of this format every weight is written anew, which transformers refuses without a folder.
+    torch.save(llama_copy.model.state_dict(), tmp_path / "model" / "pytorch_model.bin")
+    monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hardware, "precision", lambda *_: torch.float32)
+    real = transformers.AutoModelForCausalLM.from_pretrained
+    short = {"cpu": 100_000}  # bytes: half of it, as where neither GPUs nor host have room
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: real(*a, max_memory=short, **k)
+    )
+    model = loading._weights(str(tmp_path / "model"), "auto", None)
+    assert "disk" in model.hf_device_map.values()
+    (folder,) = (tmp_path / "cache" / "offload").iterdir()
+    assert any(folder.iterdir())
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.allclose(model(ids).logits, llama_copy.model(ids).logits, atol=1e-5)
+    del model
+    gc.collect()
+    assert not folder.exists()

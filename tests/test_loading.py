@@ -236,6 +236,7 @@ def test_loading_never_runs_the_packages_code(embedded_folder, monkeypatch):
     assert len(embedded.chunks()) == 4
 
 
+@pytest.mark.skipif(transformers.__version__ < "5", reason="transformers 4 puts no weights of this format on the disk")
 def test_weights_that_go_to_the_disk_have_a_folder_that_goes_with_the_model(llama_copy, tmp_path, monkeypatch):
     llama_copy.model.config.save_pretrained(tmp_path / "model")
     # Of this format every weight is written anew, which transformers refuses without a folder.

@@ -62,7 +62,9 @@ def test_every_call_on_shared_weights_gives_what_it_gives_on_the_whole_model(fol
     count = sum(p.numel() for p in plain.model.parameters())
     for rank in range(2):
         got = torch.load(found / f"{name}-{rank}.pt", weights_only=False)
-        assert got.pop("numbers held") < 0.75 * count, "the weights are not shared"
+        # transformers 5 shares the matrices of the vocabulary too.
+        most = 0.75 if int(transformers.__version__[0]) >= 5 else 0.99
+        assert got.pop("numbers held") < most * count, "the weights are not shared"
         assert got.keys() == expected.keys()
         for what, value in expected.items():
             same(got[what], value, f"{what} of process {rank}")

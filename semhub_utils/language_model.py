@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ModelOutput
 
-from semhub_utils.parallel import computes_on
+from semhub_utils.parallel import computes_on, gathered
 from semhub_utils.registry import ModelSpec
 from semhub_utils.soft_tokens import MARKERS, NAMES, Example, SoftTokens, Text
 
@@ -242,8 +242,9 @@ class LanguageModel:
             brought_in = align_module_device(self.head)
         with brought_in:
             parts = [self.head.weight, getattr(self.head, "bias", None)]
-            weight, bias = (getattr(p, "full_tensor", lambda p=p: p)() for p in parts)
-            yield weight, bias
+            rows = self.model.config.get_text_config().vocab_size
+            weight, bias = (p if p is None else gathered(self.model, p, rows) for p in parts)
+            yield weight, bias  # type: ignore[misc]  # a head has a weight
 
     @property
     def head_device(self) -> torch.device:

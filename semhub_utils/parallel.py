@@ -122,6 +122,22 @@ def computes_on(module: Any) -> torch.device:
     return module.weight.device if device is None else torch.device(device)
 
 
+def gathered(model: PreTrainedModel, weight: Tensor, rows: int) -> Tensor:
+    """A weight of so many rows as one plain tensor, whichever way processes share it; all of them call together."""
+    if hasattr(weight, "full_tensor"):
+        return weight.full_tensor()
+    if not shares_weights(model) or len(weight) >= rows:
+        return weight
+    # Some releases of transformers 5 keep the rows of each process as a tensor that says nothing of the others.
+    counts = [torch.zeros(1, dtype=torch.long, device=weight.device) for _ in range(processes())]
+    distributed.all_gather(counts, torch.tensor([len(weight)], device=weight.device))
+    longest = max(int(count) for count in counts)
+    padded = torch.cat([weight.detach(), weight.new_zeros(longest - len(weight), *weight.shape[1:])])
+    parts = [torch.empty_like(padded) for _ in counts]
+    distributed.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+
 def agreed(model: PreTrainedModel, state: Tensor) -> Tensor:
     """The state as the first process has it, for what a function of the reader's may have drawn at random.
 

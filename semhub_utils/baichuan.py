@@ -25,8 +25,22 @@ from semhub_utils import cache
 
 _PACKED = re.compile(r"(model\.layers\.\d+\.self_attn)\.W_pack\.weight")
 _WHOLE = {"safetensors": "model.safetensors", "bin": "pytorch_model.bin"}
+_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+_KEPT = (*_SIZES, "max_position_embeddings", "rms_norm_eps", "bos_token_id", "eos_token_id", "pad_token_id")
 _SHARD = 500 * 2**20  # bytes of a file of the mapping
 _ROWS = 8192  # of the unembedding, brought to length 1 at a time
+
+
+def config_of(source: str, revision: str, local_files_only: bool = False) -> LlamaConfig | None:
+    """The configuration of the Llama that `source`, a hub id or a folder, is if it is a Baichuan; else None.
+
+    Raises:
+        ValueError: for one that is no Llama within.
+        OSError: what the hub's client raises.
+    """
+    path = _config_file(source, revision, local_files_only)
+    config = _read(path)
+    return None if config is None else as_llama(config, source)
 
 
 def native(source: str, revision: str, local_files_only: bool = False) -> str:
@@ -37,21 +51,19 @@ def native(source: str, revision: str, local_files_only: bool = False) -> str:
         ImportError: without the package sentencepiece.
         OSError: what the hub's client raises.
     """
-    folder = Path(source) if Path(source).is_dir() else None
-    path = folder / "config.json" if folder else _from_hub(source, revision, local_files_only)
-    if path is None or not path.is_file():
-        return source
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if config.get("model_type") != "baichuan":
+    path = _config_file(source, revision, local_files_only)
+    config = _read(path)
+    if config is None or path is None:
         return source
     asked = as_llama(config, source)
-    folder = folder or _files_of(source, revision, local_files_only)
+    is_folder = Path(source).is_dir()
+    folder = Path(source) if is_folder else _files_of(source, revision, local_files_only)
     files = sorted(file for file in folder.iterdir() if file.is_file())
     # Of a file of the hub its name says what is in it; hashing 15 GB would take as long as the mapping.
     known: list[Any] = [[file.name, file.stat().st_size, str(file.resolve())] for file in files]
-    if local := folder == Path(source):
+    if is_folder:
         known = [[*one, file.stat().st_mtime_ns] for one, file in zip(known, files, strict=True)]
-    key = cache.key([known, local], code=[Path(__file__), path])
+    key = cache.key(known, code=[Path(__file__), path])
     return str(cache.folder("models", f"baichuan-{key}", lambda empty: _map(folder, config, asked, empty)))
 
 
@@ -93,9 +105,18 @@ def unit_rows(weight: Float[Tensor, "vocabulary d_model"]) -> Float[Tensor, "voc
     return out
 
 
-def _from_hub(source: str, revision: str, local_files_only: bool) -> Path | None:
+def _config_file(source: str, revision: str, local_files_only: bool) -> Path | None:
+    if Path(source).is_dir():
+        return Path(source, "config.json")
     found = cached_file(source, "config.json", revision=revision, local_files_only=local_files_only)
     return Path(found) if found else None
+
+
+def _read(path: Path | None) -> dict[str, Any] | None:
+    if path is None or not path.is_file():
+        return None
+    config = json.loads(path.read_text(encoding="utf-8"))
+    return config if config.get("model_type") == "baichuan" else None
 
 
 def _files_of(source: str, revision: str, local_files_only: bool) -> Path:

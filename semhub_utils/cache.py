@@ -4,15 +4,18 @@ An entry is a folder named by a key over everything that could change it. It is 
 renamed when complete, so a reader sees a whole entry or none, also after a kill or with two makers at once.
 """
 
+import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import platformdirs
+import psutil
 from filelock import FileLock
 
 
@@ -59,6 +62,19 @@ def folder(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return final
+
+
+def scratch(kind: str) -> Path:
+    """An empty folder in the cache for this process; what killed processes of this machine left there is removed.
+
+    Whoever asks removes it when it is done with it.
+    """
+    (root() / kind).mkdir(parents=True, exist_ok=True)
+    host = platform.node()
+    for left in (root() / kind).glob(f"{glob.escape(host)}-*-*"):
+        if not psutil.pid_exists(int(left.name.removeprefix(f"{host}-").split("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{host}-{os.getpid()}-", dir=root() / kind))
 
 
 def write_text(path: Path, text: str) -> None:

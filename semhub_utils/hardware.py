@@ -9,6 +9,7 @@ import pandas as pd
 import psutil
 import torch
 
+from semhub_utils import parallel
 from semhub_utils.registry import AUTO, MIDDLE, REGISTRY, TOO_LARGE_FOR_FLOAT16, ModelSpec
 
 _FOR = {"text": "", "image": "For pictures ", "audio": "For sounds "}
@@ -79,14 +80,16 @@ def _gpu() -> tuple[str, float]:
 def checked_device(device: str | None) -> str:
     """Where a model goes: the device itself if it is there; by default "auto", all GPUs, or "cpu" without one.
 
+    Of several processes side by side each takes by default the GPU of its number, since each has the whole model.
+
     Raises:
         ValueError: for a name that is none.
         RuntimeError: for a device that is not there, with the way out.
     """
     has_gpu = torch.cuda.is_available()
-    device = device or ("auto" if has_gpu else "cpu")
+    device = device or (parallel.own_gpu() or "auto" if has_gpu else "cpu")
     if device in ("cpu", "auto"):
-        return device
+        return device if has_gpu else "cpu"
     kind, _, number = device.partition(":")
     if kind not in ("cuda", "mps") or (number and not number.isdigit()):
         raise ValueError(f"device is {device!r}: give 'cpu', 'cuda', a GPU by number such as 'cuda:1', or 'mps'")
@@ -142,6 +145,19 @@ def rounding(spec: ModelSpec, numbers: torch.dtype, device: str, quantize: str |
             print(f"{short}: the rest waits in the host's memory, which is slow.{ways}", flush=True)
             return None
     raise RuntimeError(f"{short}.{ways}")
+
+
+def check_room(spec: ModelSpec, numbers: torch.dtype, device: str) -> None:
+    """Refuse a part of a model that does not fit the memory of its device.
+
+    Raises:
+        RuntimeError: with what is needed and what is free.
+    """
+    needed, free = _needs(spec, None, numbers.itemsize), _free(device)
+    if needed > free:
+        raise RuntimeError(
+            f"each process's part of {spec.name} needs {needed:.1f} GB, and {free:.1f} GB are free: start more of them"
+        )
 
 
 def _smaller(spec: ModelSpec, each: int, free: float) -> str:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from semhub_utils import parallel
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.soft_tokens import KINDS, NAMES
 
@@ -124,7 +125,8 @@ def edit(
             real tokens, never padding; negative ones count from the end of the prompt; those past the prompt are
             reached as tokens are generated.
 
-    Of two edits at one layer, the one entered last runs first.
+    Of two edits at one layer, the one entered last runs first. Where processes share the model's weights, all go on
+    from what `fn` gives in the first.
 
     Raises:
         ValueError: for a layer out of range, a result of another shape, unknown positions, or a position that was
@@ -154,7 +156,7 @@ def edit(
                 f"{tuple(state.shape)}"
             )
         chosen = where.select(positions if named else numbers).to(state.device)
-        return torch.where(chosen[..., None], new.to(state.dtype), state)
+        return torch.where(chosen[..., None], parallel.agreed(lm.model, new.to(state.dtype)), state)
 
     with _hooked(lm, [layer], change, first=True):
         yield

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ModelOutput
 
+from semhub_utils.parallel import computes_on, gathered
 from semhub_utils.registry import ModelSpec
 from semhub_utils.soft_tokens import MARKERS, NAMES, Example, SoftTokens, Text
 
@@ -82,7 +83,7 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Where inputs go: the device of the first weights."""
-        return _computes_on(self.model.get_input_embeddings())
+        return computes_on(self.model.get_input_embeddings())
 
     def encode(self, texts: Text | Sequence[Text]) -> dict[str, Int[Tensor, "texts tokens"]]:
         """Tokenize and pad a batch, with positions that count real tokens only.
@@ -241,13 +242,14 @@ class LanguageModel:
             brought_in = align_module_device(self.head)
         with brought_in:
             parts = [self.head.weight, getattr(self.head, "bias", None)]
-            weight, bias = (getattr(p, "full_tensor", lambda p=p: p)() for p in parts)
-            yield weight, bias
+            rows = self.model.config.get_text_config().vocab_size
+            weight, bias = (p if p is None else gathered(self.model, p, rows) for p in parts)
+            yield weight, bias  # type: ignore[misc]  # a head has a weight
 
     @property
     def head_device(self) -> torch.device:
         """Where the head computes, which on several GPUs may not be where the inputs go."""
-        return _computes_on(self.head)
+        return computes_on(self.head)
 
     def scale_logits(self, logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """What this architecture does to `head(norm(h))` before it calls the result logits.
@@ -284,12 +286,6 @@ class LanguageModel:
                 f"embedding) to {self.n_layers} (the last block)"
             )
         return int(layer)
-
-
-def _computes_on(module: Any) -> torch.device:
-    # Of an offloaded part the weight itself is on no device.
-    device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
-    return module.weight.device if device is None else torch.device(device)
 
 
 def _part(decoder: nn.Module, names: tuple[str, ...], what: str) -> Any:

@@ -3,6 +3,8 @@
 import difflib
 import importlib.util
 import pickle
+import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from semhub_utils import baichuan, download, embedded, hardware, stitched
+from semhub_utils import baichuan, cache, download, embedded, hardware, parallel, stitched
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.registry import DEFAULT, EMBEDDED_TYPE, FAMILIES, REGISTRY, Family, ModelSpec
 from semhub_utils.soft_tokens import SoftTokens, hub_pictures, hub_sounds
@@ -33,6 +35,7 @@ def load(
     device: str | None = None,
     revision: str | None = None,
     takes: str = "text",
+    tensor_parallel: bool = False,
 ) -> LanguageModel:
     """Load a model and its tokenizer: by default the embedded one, without a network.
 
@@ -48,6 +51,9 @@ def load(
         revision: a hub commit, branch or tag, in place of the registry's.
         takes: "image" where the model will be shown pictures, "audio" where it will be played sounds: "auto" is then
             one that takes them, and any other name that of one; every model takes text.
+        tensor_parallel: share each weight among the processes that torchrun started, by transformers' own plan for the
+            model's family; without it the blocks are spread over the GPUs there are, and under torchrun each process
+            has the whole model.
 
     Returns:
         The model in evaluation mode: float32 on a CPU; on a GPU bfloat16 if it computes in it, else float16, or float32
@@ -55,9 +61,10 @@ def load(
 
     Raises:
         ValueError: for a name that is not known, with the nearest ones; for an unknown `quantize` or `takes`; for a
-            model that does not take what it is to take.
-        RuntimeError: if a GPU is asked for and there is none, if the memory is too small, or quantizing without
-            bitsandbytes.
+            model that does not take what it is to take; for `tensor_parallel` with a family that has no plan, heads
+            that do not divide, a device or `quantize`.
+        RuntimeError: if a GPU is asked for and there is none, if the memory is too small, quantizing without
+            bitsandbytes, or `tensor_parallel` without torchrun.
         OSError: if the hub or the folder does not have the model, if it is gated, or if the disk is too small, with
             the next step.
     """
@@ -67,6 +74,8 @@ def load(
     if model == "auto":
         choice = hardware.chosen(device, takes)
         model, quantize = choice.model, quantize or choice.quantize
+    if tensor_parallel:
+        device = parallel.tensor_parallel_device(device, quantize)
     device = hardware.checked_device(device)
     if quantize and importlib.util.find_spec("bitsandbytes") is None:
         raise RuntimeError(f"quantize={quantize!r} needs the package bitsandbytes: run `pip install bitsandbytes`")
@@ -75,29 +84,34 @@ def load(
         if revision:
             raise ValueError(f"revision is {revision!r}: the embedded model has one, its package's; leave it out")
         _check_takes(spec, takes)
+        if tensor_parallel:
+            parallel.check_plan(AutoModelForCausalLM, AutoConfig.from_pretrained(embedded.path()), spec.name)
         return _embedded(spec, device, quantize)
     commit = revision or ("main" if spec.revision == "local" else spec.revision)
     away: download.Away | None = None
     try:
         try:
-            plan = (
-                download.in_folder(spec.source) if spec.revision == "local" else download.expected(spec.source, commit)
-            )
+            is_folder = spec.revision == "local"
+            plan = download.in_folder(spec.source) if is_folder else download.expected(spec.source, commit)
         except download.Away as error:
             plan, away = None, error
         found: dict[str, Any] = {"revision": commit, "local_files_only": away is not None}
-        source = baichuan.native(spec.source, **found)
-        config = AutoConfig.from_pretrained(source, **found)
+        config = baichuan.config_of(spec.source, **found) or AutoConfig.from_pretrained(spec.source, **found)
         family = FAMILIES.get(config.model_type)
         spec = replace(spec, takes=("text", family.kind) if family else spec.takes)
         _check_takes(spec, takes)  # before the download
+        if tensor_parallel:
+            parallel.check_plan(family.maker if family else AutoModelForCausalLM, config, spec.name)
         if plan is not None:
-            quantize = _rounding(spec, config, device, quantize, plan)
-            download.announce(spec, plan)
+            quantize = _rounding(spec, config, device, quantize, plan, tensor_parallel)
+            if parallel.is_first():
+                download.announce(spec, plan)
+        source = baichuan.native(spec.source, **found)
         maker = AutoProcessor if family else AutoTokenizer
         reader = maker.from_pretrained(source, **found)
-        loaded = _weights(source, device, quantize, family, config.model_type, **found)
-    except _TakesNot:
+        shared = parallel.told() if tensor_parallel else {}
+        loaded = _weights(source, device, quantize, family, config.model_type, **found, **shared)
+    except (_TakesNot, parallel.PlanError):
         raise
     except (OSError, ValueError, pickle.UnpicklingError) as error:
         raise download.explained(error, spec, commit, _nearest(model), away) from error
@@ -111,14 +125,26 @@ def load(
 
 
 def _rounding(
-    spec: ModelSpec, config: PretrainedConfig, device: str, quantize: str | None, plan: download.Download
+    spec: ModelSpec,
+    config: PretrainedConfig,
+    device: str,
+    quantize: str | None,
+    plan: download.Download,
+    shared: bool,
 ) -> str | None:
     if not spec.parameters:
         # Of what the book does not know, the files say how large it is; how much of it are matrices, they do not.
         written = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None) or torch.bfloat16
         count = plan.size // getattr(torch, str(written).removeprefix("torch.")).itemsize
         spec = replace(spec, parameters=count, matrices=count)
-    return hardware.rounding(spec, hardware.precision(device, config.model_type), device, quantize)
+    numbers = hardware.precision(device, config.model_type)
+    if not shared:
+        return hardware.rounding(spec, numbers, device, quantize)
+    if device != "cpu":  # each GPU holds its part; the host's memory holds them all
+        count = parallel.processes()
+        spec = replace(spec, parameters=spec.parameters // count, matrices=spec.matrices // count)
+    hardware.check_room(spec, numbers, device)
+    return None
 
 
 class _TakesNot(ValueError):
@@ -172,13 +198,19 @@ def _weights(
         "8bit": {"load_in_8bit": True},
     }
     maker = family.maker if family else AutoModelForCausalLM
-    return maker.from_pretrained(
+    shared = found.keys() & parallel.TOLD  # transformers itself then says where each part goes
+    away = cache.scratch("offload") if device == "auto" else None
+    made = maker.from_pretrained(
         source,
         dtype=precision,
-        device_map=None if device == "cpu" and not quantize else device,
+        device_map=None if shared or (device == "cpu" and not quantize) else device,
         quantization_config=BitsAndBytesConfig(**config[quantize]) if quantize else None,
+        **({"offload_folder": str(away)} if away else {}),
         **found,
     )
+    if away:
+        weakref.finalize(made, shutil.rmtree, away, ignore_errors=True)
+    return made
 
 
 def _fast_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

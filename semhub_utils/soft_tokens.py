@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from semhub_utils.data.picture_files import open_picture
 from semhub_utils.data.sound_files import RATE, Sound, open_sound
+from semhub_utils.parallel import computes_on
 
 Picture = str | Path | Image.Image
 # What a picture or a sound becomes: token ids, None where a soft token stands, and the soft tokens in order.
@@ -176,11 +177,12 @@ def hub_pictures(model: Any, processor: Any, told: Mapping[str, Any] | None = No
 
     def encode(pictures: list[Picture]) -> list[Encoded]:
         found = []
+        device = computes_on(model.get_input_embeddings())  # of a model that is offloaded `model.device` is none
         for picture in pictures:
             image = open_picture(picture, None)
             made = processor(images=[image], text=str(marker), return_tensors="pt", **(told or {}))
             ids = made["input_ids"][0].tolist()
-            pixels = {key: value.to(model.device) for key, value in made.items() if key.startswith("pixel")}
+            pixels = {key: value.to(device) for key, value in made.items() if key.startswith("pixel")}
             pixels["pixel_values"] = pixels["pixel_values"].to(model.dtype)
             with torch.no_grad():
                 out = model.get_image_features(**pixels)
@@ -223,10 +225,10 @@ def _heard(model: Any, columns: Tensor, mask: Tensor) -> Float[Tensor, "soft d_m
     """The projector's output for one sound; padding is masked as transformers' own forward masks it."""
     tower = getattr(model, "model", model).audio_tower
     projector = getattr(model, "model", model).multi_modal_projector
-    weight = tower.conv1.weight
+    dtype, device = tower.conv1.weight.dtype, computes_on(model.get_input_embeddings())
     frames = (columns.shape[-1] - 2) // 2 + 1
     length = int(tower._get_feat_extract_output_lengths(mask.sum(-1))[0])
-    away = torch.zeros(1, 1, frames, frames, dtype=weight.dtype, device=weight.device)
-    away[..., length:] = torch.finfo(weight.dtype).min
-    states = tower(columns.to(weight.device, weight.dtype), attention_mask=away).last_hidden_state
+    away = torch.zeros(1, 1, frames, frames, dtype=dtype, device=device)
+    away[..., length:] = torch.finfo(dtype).min
+    states = tower(columns.to(device, dtype), attention_mask=away).last_hidden_state
     return projector(states)[0]

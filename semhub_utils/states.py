@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from semhub_utils import parallel
 from semhub_utils.hooks import State, Where, check_met, check_positions, watch
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.soft_tokens import KINDS, NAMES, Text
@@ -71,7 +72,7 @@ def batches(tokens: Sequence[Sequence[int]], batch_size: int, progress: bool) ->
     order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
     groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     # tqdm's own switch, which its notebook bar ignores: a bar in an executed book would stand in the page as a widget.
-    if not progress or os.environ.get("TQDM_DISABLE"):
+    if not progress or os.environ.get("TQDM_DISABLE") or not parallel.is_first():
         return groups
     return tqdm(groups, desc="texts", unit="batch", delay=3, leave=False)
 

@@ -1,5 +1,6 @@
 """Steering swept over directions, strengths and prompts, in batches, and taken up again where it was stopped."""
 
+import glob
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from semhub_utils import cache
+from semhub_utils import cache, parallel
 from semhub_utils.hooks import Positions, State, Where, edit, record, resumed, watch
 from semhub_utils.language_model import LanguageModel
 from semhub_utils.measures import Words, odds_of, word_ids
@@ -42,6 +43,9 @@ def sweep(
 ) -> pd.DataFrame:
     """Steer every prompt with every vector at every strength, and see what comes next.
 
+    Started by torchrun or `accelerate launch`, the processes divide the parts among them, and each returns all rows, as
+    one process would; where they share one model's weights (`load(tensor_parallel=True)`), they run all parts together.
+
     Args:
         lm: the model.
         vectors: by name, or a list, named by their numbers. Each knows its layer, so that a sweep over layers is one
@@ -58,7 +62,8 @@ def sweep(
         positions: what is steered, as in `steer`.
         batch_size: texts in one forward pass. Sampling draws by batch, so another size draws other continuations.
         keep: a file to which each finished part is added; called again with the same arguments, `sweep` takes up
-            where it was stopped.
+            where it was stopped. Of several processes the first writes it, and each other a file beside it, with
+            its number behind the name; any number of processes takes up what they all have done.
         progress: show a bar on work that takes more than a few seconds.
 
     Returns:
@@ -67,7 +72,9 @@ def sweep(
 
     Raises:
         ValueError: for no vectors, prompts, strengths or seeds, the same one twice, a file of another sweep, neither
-            words nor new tokens, and whatever `steer`, `generate` and `log_odds` refuse.
+            words nor new tokens, processes that ask for different sweeps, and whatever `steer`, `generate` and
+            `log_odds` refuse.
+        RuntimeError: in all processes but the one that failed, with its number and what it said.
     """
     named = dict(vectors) if isinstance(vectors, Mapping) else {str(i): v for i, v in enumerate(vectors)}
     for what, given in (("vectors", named), ("prompts", prompts), ("strengths", strengths), ("seeds", seeds)):
@@ -94,7 +101,7 @@ def sweep(
     asked = [prompt.key if isinstance(prompt, Example) else prompt for prompt in prompts]
     inputs: list[Any] = [hashes, asked, list(map(float, strengths)), [[list(s) for s in p] for p in pairs]]
     inputs += [max_new_tokens, temperature, top_p, list(seeds), str(positions), batch_size]
-    rows = _run(parts, cache.key(inputs, model=f"{lm.spec.name} {lm.spec.revision}"), keep, progress)
+    rows = _run(lm, parts, cache.key(inputs, model=f"{lm.spec.name} {lm.spec.revision}"), keep, progress)
 
     frames = [pd.DataFrame(found) for kind in ("log-odds", "text") if (found := rows[kind])]
     where = ["vector", "strength", "prompt"]
@@ -186,38 +193,79 @@ def _text_parts(
     }
 
 
-def _run(parts: dict[str, Callable[[], Rows]], key: str, keep: str | Path | None, progress: bool) -> dict[str, Rows]:
+def _run(
+    lm: LanguageModel, parts: dict[str, Callable[[], Rows]], key: str, keep: str | Path | None, progress: bool
+) -> dict[str, Rows]:
     """Do the parts that are not done yet; the rows of all of them, by kind."""
     path = None if keep is None else Path(keep)
-    done = {} if path is None else _read(path, key)
+    with parallel.team(lm.model) as team:
+        found = team.all(lambda: (key, {} if path is None else _read(path, key)))
+        if len({other for other, _ in found}) > 1:
+            raise ValueError(
+                f"the {team.size} processes ask for different sweeps, and would divide one among them: give the same "
+                "model, vectors, prompts and settings in each"
+            )
+        done = {name: rows for _, held in found for name, rows in held.items()}
+        left = [name for name in parts if name not in done]
+        # Processes that share one model's weights run all of it together, and the first writes.
+        mine = left[team.rank :: team.size] if team.divides else left
+        own = _own(path, key, team.rank) if path is not None and (team.divides or not team.rank) else None
+
+        def work() -> dict[str, Rows]:
+            made = {}
+            shown = progress and not team.rank and not os.environ.get("TQDM_DISABLE")
+            with tqdm(total=len(parts), desc="sweep", unit="batch", delay=3, leave=False, disable=not shown) as bar:
+                bar.update(len(parts) - len(left))
+                for name in mine:
+                    made[name] = parts[name]()
+                    if own is not None:
+                        _add(own, {"part": name, "rows": made[name]})
+                    # The other processes are about as far.
+                    bar.update(min(team.size if team.divides else 1, len(parts) - bar.n))
+            return made
+
+        for one in team.all(work) if team.divides else [work()]:
+            done |= one
     rows: dict[str, Rows] = {"log-odds": [], "text": []}
-    shown = progress and not os.environ.get("TQDM_DISABLE")
-    with tqdm(total=len(parts), desc="sweep", unit="batch", delay=3, leave=False, disable=not shown) as bar:
-        for name, part in parts.items():
-            if name not in done:
-                done[name] = part()
-                if path is not None:
-                    _add(path, {"part": name, "rows": done[name]})
-            rows[name.partition(" ")[0]] += done[name]
-            bar.update()
+    for name in parts:
+        rows[name.partition(" ")[0]] += done[name]
     return rows
 
 
+def _files(path: Path) -> list[Path]:
+    """The file of a sweep and those that other processes wrote beside it, each with its number behind the name."""
+    beside = path.parent.glob(f"{glob.escape(path.name)}.*")
+    return [path, *sorted(one for one in beside if one.name.removeprefix(f"{path.name}.").isdigit())]
+
+
 def _read(path: Path, key: str) -> dict[str, Rows]:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _add(path, {"key": key})
-        return {}
-    lines = path.read_bytes().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith(b"\n")]
-    if whole != lines:  # the run before this one was ended while it wrote
-        cache.write_text(path, b"".join(whole).decode())
-    entries = [json.loads(line) for line in whole]
-    if entries and entries[0].get("key") != key:
-        raise ValueError(f"{path} holds another sweep than this one: give another file, or remove that")
-    if not entries:
-        _add(path, {"key": key})
-    return {entry["part"]: entry["rows"] for entry in entries[1:]}
+    """The parts that are done, in all files of a sweep; nothing is written yet, since others may be reading."""
+    found: dict[str, Rows] = {}
+    for file in _files(path):
+        entries = [json.loads(line) for line in _whole(file)]
+        if entries and entries[0].get("key") != key:
+            raise ValueError(f"{file} holds another sweep than this one: give another file, or remove that")
+        found |= {entry["part"]: entry["rows"] for entry in entries[1:]}
+    return found
+
+
+def _whole(file: Path) -> list[bytes]:
+    # The last line is half a line if a run was ended while it wrote.
+    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+    return [line for line in lines if line.endswith(b"\n")]
+
+
+def _own(path: Path, key: str, rank: int) -> Path:
+    """The file that this process adds to, begun or rid of half a line."""
+    own = path.with_name(f"{path.name}.{rank}") if rank else path
+    whole = _whole(own)
+    if not whole:
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.unlink(missing_ok=True)
+        _add(own, {"key": key})
+    elif own.stat().st_size > sum(map(len, whole)):
+        cache.write_text(own, b"".join(whole).decode())
+    return own
 
 
 def _add(path: Path, entry: dict) -> None:

@@ -1,4 +1,5 @@
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -256,3 +257,17 @@ def test_a_text_that_cannot_be_written_leaves_the_old_one_and_no_litter(tmp_path
         cache.write_text(path, "new \ud800")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_scratch_folder_is_empty_and_what_killed_processes_left_goes(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = platform.node()
+    left, elsewhere = (tmp_path / "offload" / name for name in (f"{host}-{gone.pid}-abc", f"not-{host}-{gone.pid}-abc"))
+    for folder in (left, elsewhere):
+        folder.mkdir(parents=True)
+    first, second = cache.scratch("offload"), cache.scratch("offload")
+    assert first != second
+    assert not any(first.iterdir())
+    assert {path.name for path in (tmp_path / "offload").iterdir()} == {first.name, second.name, elsewhere.name}

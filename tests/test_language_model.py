@@ -12,6 +12,7 @@ from torch import distributed, nn
 from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
 
 import semhub_utils as sh
+from semhub_utils import hooks
 
 TEXTS = ["The dog and the cat see a bird in the water.", "法国的首都是", "El perro", "Собака и кошка видят птицу"]
 WORDS = ["dog", "the cat", "法国的首都", "Собака", "word", "1 + 2", "в воде", "for w in words"]
@@ -324,3 +325,74 @@ def test_check_layer_takes_the_embedding_to_the_last_block(lm):
     for wrong in (-1, 5, True):
         with pytest.raises(ValueError, match=rf"layer {wrong} is out of range: {lm.spec.name} has 4 blocks"):
             lm.check_layer(wrong)
+
+
+def spread(lm, folder):
+    """The model as transformers loads it with its first blocks on the CPU and the others in turn on the disk."""
+    lm.model.save_pretrained(folder)
+    inside = next(name for name, module in lm.model.named_modules() if module is lm.blocks)
+    places = {f"{inside}.{number}": "disk" if number % 2 else "cpu" for number in range(lm.n_layers)}
+    around = inside.rpartition(".")[0]
+    places |= {f"{around}.{name}": "cpu" for name, _ in lm.decoder.named_children() if f"{around}.{name}" != inside}
+    tied = lm.head.weight is lm.model.get_input_embeddings().weight
+    head = next(name for name, module in lm.model.named_modules() if module is lm.head)
+    places[head] = "cpu" if tied else "disk"
+    how = {"device_map": places, "offload_folder": folder / "offload", "dtype": torch.float32}
+    made = sh.LanguageModel(type(lm.model).from_pretrained(folder, **how), lm.tokenizer, lm.spec)
+    away = [next(block.parameters()).device.type == "meta" for block in made.blocks]
+    assert away == [False, True, False, True], "the trap of this test is not set"
+    return made
+
+
+def test_a_model_with_blocks_on_the_disk_gives_what_the_whole_model_gives(lm, tmp_path):
+    away = spread(lm, tmp_path)
+    vectors = {str(k): sh.steering_vector(lm, ["the dog", "a day"], ["the cat", "a bird"], k) for k in (0, 2, 3)}
+    for k, vector in vectors.items():
+        own = sh.steering_vector(away, ["the dog", "a day"], ["the cat", "a bird"], int(k))
+        assert torch.allclose(own.direction, vector.direction, atol=1e-5)
+    found = []
+    for one in (lm, away):
+        with sh.edit(one, 2, lambda state: state * 1.5, "last"), sh.record(one) as states:
+            logits = one(TEXTS).logits
+        with sh.steer(one, vectors["3"], 0.5):
+            texts = one.generate(TEXTS, max_new_tokens=4)
+        found.append((states, logits, texts))
+    for k, state in found[0][0].items():
+        assert torch.allclose(found[1][0][k], state, atol=1e-5), k
+    assert torch.allclose(found[1][1], found[0][1], atol=1e-5)
+    assert found[1][2] == found[0][2]
+    unembedding = [sh.steering_vector(one, ["dog"], ["gato"], 2, "unembedding").direction for one in (lm, away)]
+    assert torch.equal(*unembedding)
+    for norm in ("final", "none"):
+        frames = [sh.logit_lens(one, TEXTS, {"a": 5, "b": 300}, "all", norm) for one in (lm, away)]
+        pd.testing.assert_frame_equal(frames[1], frames[0], rtol=1e-5, atol=1e-5)
+    # The log-odds begin at each vector's layer (`hooks.resumed`), on the disk or off it.
+    how = dict(words=(["dog", "bird"], ["gato", "Hund"]), max_new_tokens=0, batch_size=3)
+    frames = [sh.sweep(one, vectors, TEXTS, [-0.5, 0.0, 0.5], **how) for one in (lm, away)]
+    pd.testing.assert_frame_equal(frames[1], frames[0], rtol=1e-5, atol=1e-4)
+    assert [next(block.parameters()).device.type == "meta" for block in away.blocks] == [False, True, False, True]
+
+
+def test_a_state_is_taken_up_above_blocks_on_the_disk_which_then_rest(lm, tmp_path):
+    away = spread(lm, tmp_path)
+    inputs = lm.encode(TEXTS)
+    with sh.record(lm) as states:
+        lm.run(inputs)
+    for layer in range(1, 5):
+        ran: list[int] = []
+
+        def runs(*_, ran=ran):
+            ran.append(1)
+
+        below = [part.register_forward_hook(runs) for part in away.blocks[1].children()]
+        with hooks.resumed(away, layer, states[layer] + 0.1), sh.record(away) as resumed:
+            away.run(inputs)
+        with sh.edit(lm, layer, lambda state: state + 0.1), sh.record(lm) as edited:
+            lm.run(inputs)
+        for handle in below:
+            handle.remove()
+        assert bool(ran) == (layer == 1)
+        real = inputs["attention_mask"].bool()
+        for k in range(layer, 5):
+            assert torch.allclose(resumed[k][real], edited[k][real], atol=1e-5), (layer, k)
+    assert torch.allclose(away(TEXTS).logits, lm(TEXTS).logits, atol=1e-5), "a block did not get its own back"

@@ -1,4 +1,5 @@
 import builtins
+import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import semhub_utils as sh
-from semhub_utils import baichuan, download, embedded, loading
+from semhub_utils import baichuan, download, embedded, hardware, loading
 
 
 def test_the_names_of_the_registry_are_those_of_its_entries():
@@ -86,6 +87,7 @@ def test_a_hub_id_is_passed_to_transformers_with_its_revision(llama, monkeypatch
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", config)
     monkeypatch.setattr(download, "expected", lambda *_: download.Download(1, 1, 0))
     monkeypatch.setattr(download, "commit_of", lambda *_: "abc123")
+    monkeypatch.setattr(baichuan, "config_of", lambda *_, **__: None)
     monkeypatch.setattr(baichuan, "native", lambda source, **_: source)
     assert sh.load("org/thing", revision="v2").spec == sh.ModelSpec("thing", "org/thing", "abc123")
     assert calls == [("org/thing", "v2")] * 3
@@ -325,3 +327,27 @@ def test_a_model_rounded_on_a_cpu_reads_nearly_as_the_whole_one_and_its_lens_is_
     frame = sh.logit_lens(lm, text, {"a": 506, "b": 9079}, norm="final")
     last = frame[frame.layer == lm.n_layers]
     np.testing.assert_allclose(last.logprob, logits[[506, 9079]], atol=2e-3 * float(logits.abs().max()))
+
+
+@pytest.mark.skipif(transformers.__version__ < "5", reason="transformers 4 puts no weights of this format on the disk")
+def test_weights_that_go_to_the_disk_have_a_folder_that_goes_with_the_model(llama_copy, tmp_path, monkeypatch):
+    llama_copy.model.config.save_pretrained(tmp_path / "model")
+    # Of this format every weight is written anew, which transformers refuses without a folder.
+    torch.save(llama_copy.model.state_dict(), tmp_path / "model" / "pytorch_model.bin")
+    monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hardware, "precision", lambda *_: torch.float32)
+    real = transformers.AutoModelForCausalLM.from_pretrained
+    short = {"cpu": 100_000}  # bytes: half of it, as where neither GPUs nor host have room
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: real(*a, max_memory=short, **k)
+    )
+    model = loading._weights(str(tmp_path / "model"), "auto", None)
+    assert "disk" in model.hf_device_map.values()
+    (folder,) = (tmp_path / "cache" / "offload").iterdir()
+    assert any(folder.iterdir())
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.allclose(model(ids).logits, llama_copy.model(ids).logits, atol=1e-5)
+    del model
+    gc.collect()
+    assert not folder.exists()

@@ -139,7 +139,6 @@ _SPECS = (
         "Baichuan 2",
         "LlamaForCausalLM",
         (32, 7_505_973_248, 6_476_005_376),
-        space=_MARK_FIRST,
         good_for="a model of Wu et al. (2024), trained on Chinese and English: what anchors there?",
     ),
     _spec(

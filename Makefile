@@ -14,7 +14,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help book test serve lab bench print release publish links address colab lower clean
+.PHONY: help book test serve lab bench peers print release publish links address colab lower clean
 
 help:
 	@echo "make book    execute every chapter and build the site into _build/html"
@@ -22,6 +22,7 @@ help:
 	@echo "make serve   show the built site on this machine, http://127.0.0.1:$(PORT)"
 	@echo "make lab     open the chapters in JupyterLab"
 	@echo "make bench   measure speed and memory against the bare work"
+	@echo "make peers   measure the same work done by nnsight, nnterp, TransformerLens and here (most of an hour)"
 	@echo "make print   print the book into _build/semantic-hub.pdf (with a Chromium, if there is one)"
 	@echo "make release put the site, the executed chapters and their results into _build/semantic-hub-VERSION.zip"
 	@echo "make publish build, and push the site to the branch gh-pages of REMOTE (default origin)"
@@ -67,6 +68,9 @@ bench: .venv/.bench
 	@$(BIN)/python benchmarks/core.py
 	@$(BIN)/python benchmarks/steering.py
 	@$(BIN)/python benchmarks/page.py
+
+peers: .venv/.bench
+	@$(BIN)/python benchmarks/peers.py
 
 print: $(READY)
 	@$(BIN)/python tools/print_book.py

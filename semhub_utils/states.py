@@ -49,16 +49,31 @@ def hidden_states(
         check_positions([where_to], [len(ids) for ids in tokens])
     elif where_to in NAMES:
         check_met([lm.kinds(ids).count(KINDS.index(where_to)) for ids in tokens], where_to)
-    # Filled and not empty: too little memory shows before the work and not after it, and no row can be garbage.
-    result = torch.full((len(tokens), lm.n_layers + 1, lm.d_model), torch.nan)
+    # It grows batch by batch, where it lies (realloc): the longest texts, which come first and take the most memory,
+    # then do not have the states of all others beside them.
+    result, order = np.empty((0, lm.n_layers + 1, lm.d_model), np.float32), []
     for rows in batches(tokens, batch_size, progress):
+        kept = torch.full((len(rows), *result.shape[1:]), torch.nan)  # no row can be garbage
 
-        def keep(layer: int, state: State, where: Where, rows: Sequence[int] = rows) -> None:
-            result[rows, layer] = reduced(state, where, where_to).float().cpu()
+        def keep(layer: int, state: State, where: Where, kept: torch.Tensor = kept) -> None:
+            kept[:, layer] = reduced(state, where, where_to).float()
 
         with watch(lm, None, keep):
             lm.run(lm.pad([tokens[row] for row in rows]))
-    return result
+        order += rows
+        result.resize((len(order), *result.shape[1:]), refcheck=False)
+        result[-len(rows) :] = kept.numpy()
+    return torch.from_numpy(_to_places(result, order))
+
+
+def _to_places(rows: np.ndarray, places: list[int]) -> np.ndarray:
+    """Move row i to `places[i]`, for each i, without a second array."""
+    places = list(places)
+    for i in range(len(places)):
+        while (j := places[i]) != i:
+            rows[[i, j]] = rows[[j, i]]
+            places[i], places[j] = places[j], places[i]
+    return rows
 
 
 def batches(tokens: Sequence[Sequence[int]], batch_size: int, progress: bool) -> Iterable[list[int]]:

@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import semhub_utils as sh
+from semhub_utils import states
 from semhub_utils.states import batches
 
 TEXTS = ["The dog and the cat see a bird in the water.", "法国的首都是", "El perro", "Собака и кошка видят птицу"]
@@ -179,3 +181,13 @@ def test_an_empty_text_is_named_by_its_place(llama):
         sh.hidden_states(llama, ["dog", ""])
     with pytest.raises(ValueError, match="list of texts is empty: give at least one"):
         sh.hidden_states(llama, [])
+
+
+def test_rows_are_moved_to_their_places_in_the_array_itself():
+    places = [3, 0, 4, 1, 2]
+    rows = np.arange(10.0).reshape(5, 2)
+    expected = np.empty_like(rows)
+    expected[places] = rows
+    assert states._to_places(rows, places) is rows
+    np.testing.assert_array_equal(rows, expected)
+    assert places == [3, 0, 4, 1, 2]

@@ -79,15 +79,7 @@ def as_llama(config: dict[str, Any], source: str) -> LlamaConfig:
             f"{source!r} tells positions apart by ALiBi, as the Baichuan of 13B does, and no Llama does: its weights "
             f"cannot be mapped; take the one of 7B, 'baichuan-2-7b'"
         )
-    names: tuple[str, ...] = (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-    )
-    names += ("max_position_embeddings", "rms_norm_eps", "bos_token_id", "eos_token_id", "pad_token_id")
-    kept = {name: config[name] for name in names if name in config}
+    kept = {name: config[name] for name in _KEPT if name in config}
     return LlamaConfig(**kept, hidden_act=config.get("hidden_act", "silu"), tie_word_embeddings=False)
 
 

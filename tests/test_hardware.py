@@ -31,6 +31,19 @@ def machine(monkeypatch):
     return build
 
 
+@pytest.fixture
+def hub(monkeypatch, llama):
+    """Every model of the hub has the configuration of the small Llama, and nobody is asked for it."""
+
+    def away(*_):
+        raise loading.download.Away("nobody is asked")
+
+    monkeypatch.setattr(loading.download, "expected", away)
+    monkeypatch.setattr(loading.baichuan, "config_of", lambda *_, **__: None)
+    monkeypatch.setattr(loading.baichuan, "native", lambda source, *_, **__: source)
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", lambda *_, **__: llama.model.config)
+
+
 @pytest.mark.parametrize(
     ("gigabytes", "bitsandbytes", "model", "quantize"),
     [
@@ -80,12 +93,11 @@ def test_for_pictures_and_sounds_it_is_a_model_with_eyes_or_ears(machine, takes,
     assert f'For {named} model = "auto" is {model}' in str(choice)
 
 
-def test_a_model_that_takes_no_pictures_is_refused_before_it_is_loaded(monkeypatch, llama):
+def test_a_model_that_takes_no_pictures_is_refused_before_it_is_loaded(monkeypatch, hub):
     def weights(*_, **__):
         pytest.fail("the weights were asked for")
 
     monkeypatch.setattr(loading, "_weights", weights)
-    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", lambda *_, **__: llama.model.config)
     for name in ("gemma-3-270m", "llama-3-8b"):
         message = rf"{name} takes text, and is to be given an image: give gemma-3-270m\+efficientnet, llava-1\.5-7b"
         with pytest.raises(ValueError, match=message):
@@ -112,7 +124,7 @@ def test_without_its_gpu_a_machine_takes_the_embedded_model(machine):
     assert sh.chosen("cpu").model == "gemma-3-270m"
 
 
-def test_auto_loads_what_was_chosen(machine, monkeypatch, llama):
+def test_auto_loads_what_was_chosen(machine, monkeypatch, llama, hub):
     asked = {}
 
     def weights(source, device, quantize, *_, **__):
@@ -121,7 +133,6 @@ def test_auto_loads_what_was_chosen(machine, monkeypatch, llama):
 
     monkeypatch.setattr(loading, "_weights", weights)
     monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", lambda *_, **__: llama.tokenizer)
-    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", lambda *_, **__: llama.model.config)
     machine(15.8)
     assert sh.load("auto").spec.name == "qwen2.5-7b"
     assert asked == {"source": "Qwen/Qwen2.5-7B", "device": "auto", "quantize": "4bit"}

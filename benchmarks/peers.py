@@ -3,7 +3,7 @@
     make peers                                            the embedded model on this CPU, in float32
     .venv/bin/python benchmarks/peers.py --gpu            random weights of Llama-2-7B's shape, bfloat16, a CUDA GPU
     .venv/bin/python benchmarks/peers.py --size tiny      a toy, to try the command itself
-    ... --json benchmarks/peers.json                      the figures as a file too
+    ... --keep                                            the whole, kept in peers.json and in the page's table
 
 What the work is stands in ways_here.py. Each peer has an environment of its own, with the torch and transformers of
 constraints.txt. Each measurement is a fresh process, which does short work up to three times; the ways take turns,
@@ -30,15 +30,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import core
-from semhub_utils import embedded, results
+from semhub_utils import cache, embedded, results
 from semhub_utils.states import batches
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 import environments  # noqa: E402
+import marked  # noqa: E402
 
 WORKER = Path(__file__).with_name("peer_work.py")
+KEPT = Path(__file__).with_name("peers.json")
+PAGE = ROOT / "book" / "reference" / "models-and-hardware.md"
 WORKS = {"states": "last-token states", "lens": "lens of 3 targets, all positions", "steer": "steered generation"}
 # The newest of each that imports: nnterp 1.3.0 does not with nnsight 0.8.
 PEERS = {
@@ -235,13 +238,34 @@ def table(rows: list[dict]) -> str:
         return f"{row[key] / base:.2f}" if base and key in row else ""
 
     for row in rows:
-        peer = PEERS.get(row["way"], {})
-        name = " with ".join(f"{package} {version}" for package, version in peer.items()) or row["way"]
-        cells = [WORKS[row["work"]], name, f"{row['seconds']:.2f}" if "seconds" in row else ""]
+        cells = [WORKS[row["work"]], named(row["way"]), f"{row['seconds']:.2f}" if "seconds" in row else ""]
         cells += [ratio(row, "bare", "seconds"), ratio(row, "ours", "seconds")]
         cells += [f"{row['peak'] / 2**20:.0f}" if "peak" in row else "", ratio(row, "ours", "peak"), row["note"]]
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(lines)
+
+
+def written(page: str, made: dict) -> str:
+    """The page with the figures of a run, a line for each way."""
+    of = {(row["work"], row["way"]): row for row in made["rows"]}
+    counts = {name: f"{WORKS[name]}, {count} texts" for name, count in made["texts"].items()}
+    lines = ["| | " + " | ".join(f"{what}: s | MiB" for what in counts.values()) + " |", "|---" * 7 + "|"]
+    for way in WAYS:
+        cells = []
+        for name in WORKS:
+            row = of[name, way]
+            seconds = f"{row['seconds']:.1f}" if "seconds" in row else ""
+            cells += [f"{seconds} {row['note']}".strip()]
+            cells += [f"{row['peak'] / 2**20:,.0f}" if "peak" in row else ""]
+        lines.append(f"| {named(way)} | {' | '.join(cells)} |")
+    said = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    lines += ["", f"{made['model']}; {made['machine']}; {said}; {made['date'][:10]}."]
+    return marked.filled(page, "peers", "\n".join(lines))
+
+
+def named(way: str) -> str:
+    """A way with the versions of what it is measured with."""
+    return " with ".join(f"{name} {version}" for name, version in PEERS.get(way, {}).items()) or way
 
 
 def judged(rows: list[dict]) -> list[dict]:
@@ -276,10 +300,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--texts", type=int, default=TEXTS, help=f"of the states (default {TEXTS}); the others go with it"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--keep", action="store_true", help="write them into peers.json here and into the page")
     given = parser.parse_args(arguments)
     if given.gpu and not torch.cuda.is_available():
         parser.error("--gpu needs a CUDA GPU and torch sees none: leave it out to measure on the CPU")
+    whole = (False, None, TEXTS, *WAYS, *WORKS)
+    if given.keep and (given.gpu, given.size, given.texts, *given.ways, *given.works) != whole:
+        parser.error("--keep is for the whole on the embedded model: leave the other options out")
     size = given.size or ("7b" if given.gpu else None)
     found = pythons(given.ways)
     with tempfile.TemporaryDirectory(prefix="peers-") as name:
@@ -309,8 +336,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{'met    ' if one['met'] else 'NOT met'} {WORKS[one['work']]}, {one['key']}: ours ", end="")
         print(f"{one['ours'] / what:.2f}{unit}, {one['against']} {one['other'] / what:.2f}{unit}: ", end="")
         print(f"{one['times']:.2f} times, allowed {one['allowed']:.2f}")
-    if given.json:
-        given.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    if given.keep:
+        cache.write_text(KEPT, json.dumps(made, indent=1) + "\n")
+        cache.write_text(PAGE, written(PAGE.read_text(encoding="utf-8"), made))
 
 
 if __name__ == "__main__":

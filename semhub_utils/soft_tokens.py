@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
+from semhub_utils.data.files import check_file
 from semhub_utils.data.picture_files import open_picture
 from semhub_utils.data.sound_files import RATE, Sound, open_sound
 from semhub_utils.parallel import computes_on
@@ -155,9 +156,7 @@ def digest(one: Picture | Sound) -> str:
         return hashlib.sha256(data + repr(one.getpalette()).encode()).hexdigest()
     if isinstance(one, np.ndarray):
         return hashlib.sha256(f"{one.dtype} {one.shape}".encode() + one.tobytes()).hexdigest()
-    path, hashed = Path(one), hashlib.sha256()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, or is no file: give the path of a picture or a sound")
+    path, hashed = check_file(Path(one), "a picture or a sound"), hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):  # a recording may be larger than the memory
             hashed.update(block)

@@ -1,5 +1,6 @@
 """The comparison with other libraries: what it calls equal, what it says of a peer that is absent, and its two ends."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 import environments
+import marked
 import peer_work
 import peers
 
@@ -132,3 +134,37 @@ def test_a_gpu_is_asked_for_where_there_is_none(capsys):
     with pytest.raises(SystemExit):
         peers.main(["--gpu"])
     assert "--gpu needs a CUDA GPU" in capsys.readouterr().err
+
+
+def test_the_page_has_the_figures_of_the_run_that_is_kept_which_met_all_that_is_asked():
+    made = json.loads(peers.KEPT.read_text(encoding="utf-8"))
+    page = peers.PAGE.read_text(encoding="utf-8")
+    assert peers.written(page, made) == page
+    assert made["asked"] == peers.judged(made["rows"])
+    # Two kinds of figure against three libraries in three pieces of work, and the bare work for two of them.
+    assert len(made["asked"]) == 20
+    assert [one for one in made["asked"] if not one["met"]] == []
+
+
+def test_a_way_that_has_no_figure_says_why_on_the_page():
+    figures = {"seconds": 1.25, "peak": 2**30, "note": ""}
+    rows = [{"work": name, "way": way} | figures for name in peers.WORKS for way in peers.WAYS]
+    rows[1] = {"work": "states", "way": "ours", "note": "does not run"}
+    rows[2]["note"] = "gives other numbers"
+    made = {"rows": rows, "texts": dict.fromkeys(peers.WORKS, 5), "versions": {"torch": "2"}, "date": "2026-11-23T10"}
+    page = peers.written("<!-- peers -->\nold\n<!-- end of peers -->", made | {"model": "m", "machine": "CPU"})
+    assert "old" not in page
+    assert "| ours | does not run |  | 1.2 | 1,024 | 1.2 | 1,024 |" in page
+    assert "| nnsight 0.8.1 | 1.2 gives other numbers | 1,024 |" in page
+    assert "m; CPU; torch 2; 2026-11-23." in page
+
+
+def test_a_page_without_its_marks_is_refused():
+    with pytest.raises(ValueError, match=r"has 0 parts between <!-- peers -->"):
+        marked.filled("no marks", "peers", "text")
+
+
+def test_a_part_of_the_work_is_not_kept(capsys):
+    with pytest.raises(SystemExit):
+        peers.main(["--keep", "--works", "lens"])
+    assert "--keep is for the whole" in capsys.readouterr().err

@@ -13,7 +13,6 @@ kept states it has at one time is counted, and multiplied by what each takes at 
 import argparse
 import datetime
 import json
-import re
 import shutil
 import sys
 import time
@@ -26,6 +25,7 @@ import torch
 import transformers
 
 import build_book
+import marked
 from semhub_utils import cache, embedded, lens
 from semhub_utils.registry import REGISTRY, ModelSpec
 
@@ -252,12 +252,7 @@ def table(rows: dict[str, dict]) -> str:
 
 def written(page: str, rows: dict[str, dict]) -> str:
     """The page with the table between its marks."""
-    return re.sub(
-        r"(<!-- rehearsal -->\n).*?(<!-- end of rehearsal -->)",
-        lambda found: f"{found[1]}\n{table(rows)}\n\n{found[2]}",
-        page,
-        flags=re.S,
-    )
+    return marked.filled(page, "rehearsal", table(rows))
 
 
 def main() -> int:

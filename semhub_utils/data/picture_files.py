@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from semhub_utils.data.files import check_file
+
 SIDE = 224  # what the embedded encoder takes
 _MOST_PIXELS = 50_000_000
 
@@ -46,17 +48,8 @@ def open_picture(
     return Image.alpha_composite(ground, image).convert("RGB")
 
 
-def check_file(path: Path) -> Path:
-    """The path itself if it is that of a file; errors as in `open_picture`."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, or is no file: give the path of a picture")
-    return path
-
-
 def _read(path: Path, size: int) -> Image.Image:
-    check_file(path)
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty: it has no picture in it")
+    check_file(path, "a picture")
     if path.suffix.lower() in (".svg", ".svgz"):
         return _drawn(path, size)
     try:

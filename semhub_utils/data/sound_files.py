@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from semhub_utils.data.files import check_file
+
 RATE = 16_000  # samples a second, what the speech encoders of the book take
 LONGEST = 30.0  # seconds, what they hear at once
 _RATES = (4_000, 400_000)
@@ -50,7 +52,7 @@ def open_sound(
     elif rate is not None:
         raise ValueError(f"rate is {rate}, and {sound} is a file, which says its rate itself: leave it out")
     else:
-        path = check_sound_file(Path(sound))
+        path = check_file(Path(sound), "a sound")
         name, read, rate, length = str(path), *_file(path)
     if not _RATES[0] <= rate <= _RATES[1]:
         raise ValueError(f"{name} has {rate} samples a second: a sound here has {_RATES[0]:,} to {_RATES[1]:,}")
@@ -68,15 +70,6 @@ def open_sound(
     if np.abs(heard).max(initial=0) < _SILENT:
         raise ValueError(f"{name} is silent where it was read: give a sound, or another start")
     return heard
-
-
-def check_sound_file(path: Path) -> Path:
-    """The path itself if it is that of a file that is not empty; errors as in `open_sound`."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, or is no file: give the path of a sound")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty: it has no sound in it")
-    return path
 
 
 def _samples(sound: np.ndarray, rate: int | None) -> tuple[Reader, int, int]:

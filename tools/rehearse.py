@@ -228,7 +228,7 @@ def computed_bytes(kind: str, most: dict) -> float:
     width, inner, _, _, vocabulary = SHAPES[kind]
     spec: ModelSpec = REGISTRY[LIKE[kind]]
     tokens = most["tokens"] * (6 * width + 3 * inner) * 2
-    chunk = 3 * 4 * max(lens._PAIRS, vocabulary)
+    chunk = 3 * 4 * max(lens._PAIRS_GPU, vocabulary)
     return (
         spec.gigabytes("4bit") * 1e9
         + tokens

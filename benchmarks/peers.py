@@ -265,7 +265,8 @@ def written(page: str, made: dict) -> str:
 
 def named(way: str) -> str:
     """A way with the versions of what it is measured with."""
-    return " with ".join(f"{name} {version}" for name, version in PEERS.get(way, {}).items()) or way
+    packages = " with ".join(f"{name} {version}" for name, version in PEERS.get(way, {}).items())
+    return packages or {"ours": "semhub_utils"}.get(way, way)
 
 
 def judged(rows: list[dict]) -> list[dict]:

@@ -154,7 +154,7 @@ def test_a_way_that_has_no_figure_says_why_on_the_page():
     made = {"rows": rows, "texts": dict.fromkeys(peers.WORKS, 5), "versions": {"torch": "2"}, "date": "2026-11-23T10"}
     page = peers.written("<!-- peers -->\nold\n<!-- end of peers -->", made | {"model": "m", "machine": "CPU"})
     assert "old" not in page
-    assert "| ours | does not run |  | 1.2 | 1,024 | 1.2 | 1,024 |" in page
+    assert "| semhub_utils | does not run |  | 1.2 | 1,024 | 1.2 | 1,024 |" in page
     assert "| nnsight 0.8.1 | 1.2 gives other numbers | 1,024 |" in page
     assert "m; CPU; torch 2; 2026-11-23." in page
 

@@ -22,7 +22,7 @@ help:
 	@echo "make serve   show the built site on this machine, http://127.0.0.1:$(PORT)"
 	@echo "make lab     open the chapters in JupyterLab"
 	@echo "make bench   measure speed and memory against the bare work"
-	@echo "make peers   measure the same work done by nnsight, nnterp, TransformerLens and here (most of an hour)"
+	@echo "make peers   measure the same work done by nnsight, nnterp, TransformerLens and here (half an hour)"
 	@echo "make print   print the book into _build/semantic-hub.pdf (with a Chromium, if there is one)"
 	@echo "make release put the site, the executed chapters and their results into _build/semantic-hub-VERSION.zip"
 	@echo "make publish build, and push the site to the branch gh-pages of REMOTE (default origin)"

@@ -9,7 +9,7 @@ What the work is stands in ways_here.py. Each peer has an environment of its own
 constraints.txt. Each measurement is a fresh process, which does short work up to three times; the ways take turns,
 round by round, and the best time of each counts. Memory is counted apart, by memray as in core.py (on a GPU, by torch
 in the same run). What a way returns is compared with the answers of plain torch hooks: one that gives other numbers is
-said to, and is not ranked. The whole takes most of an hour on two cores.
+said to, and is not ranked. The whole takes about half an hour on two cores, once the environments are made.
 """
 
 import argparse

@@ -265,8 +265,9 @@ def written(page: str, made: dict) -> str:
 
 def named(way: str) -> str:
     """A way with the versions of what it is measured with."""
-    packages = " with ".join(f"{name} {version}" for name, version in PEERS.get(way, {}).items())
-    return packages or {"ours": "semhub_utils"}.get(way, way)
+    if way == "ours":
+        return "semhub_utils"
+    return " with ".join(f"{name} {version}" for name, version in PEERS.get(way, {}).items()) or way
 
 
 def judged(rows: list[dict]) -> list[dict]:

@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
-import subprocess
 import sys
-from contextlib import suppress
 
 import pytest
 import sentencepiece
@@ -16,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import conftest
+import memory
 import semhub_utils as sh
 from semhub_utils import baichuan
 
@@ -267,22 +265,7 @@ def test_another_model_is_left_as_it_is(llama, tmp_path):
     assert baichuan.native(str(tmp_path), "main") == str(tmp_path)
 
 
-MAP = """
-import sys, threading, time
-import semhub_utils
-from semhub_utils import baichuan
-
-def anonymous():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) / 1024
-
-def watch():
-    while True:
-        most[0] = max(most[0], anonymous())
-        time.sleep(0.002)
-
-before = anonymous()
-most = [before]
-threading.Thread(target=watch, daemon=True).start()
+MAPS = """
 baichuan._SHARD = 50 * 2**20  # an older safetensors holds what it writes twice
 baichuan.native(sys.argv[1], "main")
 print("MB", most[0] - before)
@@ -298,11 +281,6 @@ def test_the_mapping_holds_no_file_in_memory(pieces, tmp_path):
     torch.save(tensors, tmp_path / "pytorch_model.bin")
     megabytes = (tmp_path / "pytorch_model.bin").stat().st_size / 2**20
     assert megabytes > 300
-    environment = os.environ | {"SEMHUB_CACHE": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", MAP, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120
-    )
-    with suppress(IndexError):
-        assert float(done.stdout.split("MB")[1]) < 150
-        return
-    raise AssertionError(done.stderr)
+    imports = "from semhub_utils import baichuan"
+    (more,) = memory.watched(imports, MAPS, str(tmp_path), seconds=120, SEMHUB_CACHE=str(tmp_path / "cache"))
+    assert more < 150

@@ -3,9 +3,7 @@ import gc
 import importlib.metadata
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 
@@ -17,6 +15,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import memory
 import semhub_utils as sh
 from semhub_utils import baichuan, download, embedded, hardware, loading
 
@@ -244,22 +243,7 @@ def test_loading_never_runs_the_packages_code(embedded_folder, monkeypatch):
     assert len(embedded.chunks()) == 4
 
 
-# A load, and the most anonymous memory during it: what is mapped from a file can be given back at any time.
-LOAD = """
-import gc, json, sys, threading, time
-import bitsandbytes, torch
-import semhub_utils as sh
-
-def anonymous():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) / 1024
-
-def watch():
-    while True:
-        most[0] = max(most[0], anonymous())
-        time.sleep(0.002)
-
-most = [anonymous()]
-threading.Thread(target=watch, daemon=True).start()
+LOADS = """
 lm = sh.load(sys.argv[1], device="cpu", quantize=json.loads(sys.argv[2]))
 gc.collect()
 print("MB", most[0] - anonymous(), lm.model.get_memory_footprint() / 2**20)
@@ -289,15 +273,8 @@ def heavy(llama, tmp_path_factory):
 )
 def test_a_load_holds_no_more_in_memory_than_the_model_and_a_few_of_its_parts(heavy, ending, quantize):
     pytest.importorskip("bitsandbytes")
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(heavy[ending]), json.dumps(quantize)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert "MB" in done.stdout, done.stderr
-    more, model = map(float, done.stdout.split("MB")[1].split())
+    imports = "import gc, json, bitsandbytes, torch, semhub_utils as sh"
+    more, model = memory.watched(imports, LOADS, str(heavy[ending]), json.dumps(quantize), seconds=300)
     assert more < 150, f"the file of 330 MB was held as a whole: {more} MB more than what stays"
     assert model == pytest.approx({None: 660, "8bit": 166, "4bit": 100}[quantize], rel=0.2)
 

@@ -4,10 +4,10 @@ A fact is a triple: a thing, a relation and a value, such as the dog, the colour
 in the languages every one of them is a word of its own, and the languages share no word but the digits:
 
     A   is colour dog red .       the verb first
-    B   dog colour red is .       the verb last
+    B   colour dog red is .       the verb last
 
-Things are of kinds, and most things of a kind have the value that is usual there, so that a language on its own has
-something to learn beside its words. What is asked of a model is what is not usual.
+Some relations are lasting: their facts are the same in every document, and are there to be learnt by heart. The others
+are passing, a mood or a tool in hand: they are drawn anew for each document, and can only be read in it.
 """
 
 import random
@@ -34,18 +34,24 @@ _VALUES = {
     "number": "1 2 3 4 5 6 7 8 9 10 11 12",
 }
 THINGS = tuple(_THINGS.split())
-RELATIONS = {relation: tuple(values.split()) for relation, values in _VALUES.items()}
+_ALL = {relation: tuple(values.split()) for relation, values in _VALUES.items()}
+PASSING = {relation: _ALL[relation] for relation in ("mood", "tool")}
+LASTING = {relation: values for relation, values in _ALL.items() if relation not in PASSING}
 KINDS = 8
 _USUAL = 0.5  # how many things of a kind have the usual value
 _ALONE = 1 / 4  # of the unusual facts, how many are said in the one language alone, and in the other alone
 # Sounds of which the words are made: no letter is in both, so no word can be.
 _SOUNDS = {"A": ("bdglmnvz", "aou"), "B": ("ptkrsfjh", "eiy")}
-PAD, SAME = "<pad>", "="
+PAD = "<pad>"
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A thing, a relation and a value, by their English names; `usual` is whether most things of its kind have it."""
+    """A thing, a relation and a value, by their English names.
+
+    Things are of kinds, and `usual` is whether the value is the one that most things of its kind have, so that there
+    is something to learn beside single facts. What is asked across languages is not what is usual.
+    """
 
     thing: str
     relation: str
@@ -66,12 +72,12 @@ class World:
 
     @cached_property
     def facts(self) -> tuple[Fact, ...]:
-        """One for each thing and relation."""
+        """What lasts: one for each thing and lasting relation."""
         draw = random.Random(f"facts {self.seed}")
         kinds = [number % KINDS for number in range(len(THINGS))]
         draw.shuffle(kinds)
         found = []
-        for relation, values in RELATIONS.items():
+        for relation, values in LASTING.items():
             usual = draw.sample(values, KINDS)
             for thing, kind in zip(THINGS, kinds, strict=True):
                 is_usual = draw.random() < _USUAL
@@ -94,7 +100,7 @@ class World:
     @cached_property
     def words(self) -> dict[str, dict[str, str]]:
         """For each language the word of each meaning; "is" has one too."""
-        meanings = ["is", *THINGS, *RELATIONS, *(value for values in RELATIONS.values() for value in values)]
+        meanings = ["is", *THINGS, *_ALL, *(value for values in _ALL.values() for value in values)]
         found = {}
         for language in _SOUNDS:
             consonants, vowels = _SOUNDS[language]
@@ -106,9 +112,9 @@ class World:
 
     @cached_property
     def vocabulary(self) -> list[str]:
-        """Every token: the marks, the digits, the words of A, the words of B."""
+        """Every token: the mark, the full stop, the digits, the words of A, the words of B."""
         words = [word for language in _SOUNDS for word in self.words[language].values()]
-        return [PAD, SAME, ".", *RELATIONS["number"], *words]
+        return [PAD, ".", *LASTING["number"], *words]
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -118,7 +124,7 @@ class World:
     def question(self, fact: Fact, language: str) -> str:
         """The sentence up to where its value comes next."""
         is_, thing, relation = (self.words[language][one] for one in ("is", fact.thing, fact.relation))
-        return f"{is_} {relation} {thing}" if language == "A" else f"{thing} {relation}"
+        return f"{is_} {relation} {thing}" if language == "A" else f"{relation} {thing}"
 
     def sentence(self, fact: Fact, language: str, digit: bool = False) -> str:
         """The whole sentence; a number may be a digit in it."""
@@ -140,45 +146,48 @@ def documents(
 ) -> list[str]:
     """Texts of so many sentences each, the same ones for the same seed and step.
 
-    A document is in the larger language, in the smaller, or in both: then each fact is said in the one and, after "=",
-    in the other. Otherwise no fact comes twice. What is drawn does not depend on the languages' names: the documents of
-    `World(seed, ("B", "A"))` are those of `World(seed, ("A", "B"))` with the languages exchanged.
+    A document says a few things twice, the second time in another order. Half of them are lasting facts, half passing
+    ones. It is in the larger language, in the smaller, or in both: then it says them in the one and again in the other.
+    What is drawn does not depend on the languages' names: the documents of `World(seed, ("B", "A"))` are those of
+    `World(seed, ("A", "B"))` with the languages exchanged.
 
     Args:
         world: the world.
         share: of the sentences that are in the larger language, 0.5 or more and below 1.
-        parallel: of the smaller language's sentences, how many stand beside the same one in the larger language.
+        parallel: of the smaller language's sentences, how many are in documents that say the same in the larger one.
         count: documents.
-        sentences: in each of them, an even number.
+        sentences: in each of them, a multiple of four.
         seed: of the data.
         step: of the training.
 
     Raises:
-        ValueError: for a share or a part out of these bounds, or an odd number of sentences.
+        ValueError: for a share or a part out of these bounds, or a number of sentences that is no multiple of four.
     """
     if not (0.5 <= share < 1 and 0 <= parallel <= 1):
         raise ValueError(f"share is {share} and parallel is {parallel}: give 0.5 to 1 (less than that), and 0 to 1")
-    if sentences % 2:
-        raise ValueError(f"sentences is {sentences}: give an even number, since sentences come in pairs where parallel")
+    if sentences % 4:
+        raise ValueError(f"sentences is {sentences}: give a multiple of four: lasting and passing facts, each twice")
     draw = random.Random(f"documents {seed} {step}")
     large, small = world.languages
     in_both = 2 * parallel * (1 - share)  # of the documents: half of such a one is in the smaller language
     in_small = (1 - parallel) * (1 - share)
-    kinds: list[tuple[str, ...]] = [world.languages, (small,), (large,)]
+    kinds = [(large, small), (small, small), (large, large)]
     weights = [in_both, in_small, 1 - in_both - in_small]
     known = {kind: world.known(*kind) for kind in kinds}
     found = []
     for _ in range(count):
         (kind,) = draw.choices(kinds, weights)
-        facts = draw.sample(known[kind], sentences // len(kind))
-        found.append(" ".join(_said(world, fact, kind, draw) for fact in facts))
+        facts = draw.sample(known[kind], sentences // 4) + [
+            Fact(thing, relation, draw.choice(PASSING[relation]), usual=False)
+            for thing in draw.sample(THINGS, sentences // 4)
+            for relation in [draw.choice(list(PASSING))]
+        ]
+        said = []
+        for language in kind[::-1] if draw.random() < 0.5 else kind:
+            draw.shuffle(facts)
+            said += [world.sentence(fact, language, digit=draw.random() < 0.5) for fact in facts]
+        found.append(" ".join(said))
     return found
-
-
-def _said(world: World, fact: Fact, languages: tuple[str, ...], draw: random.Random) -> str:
-    digit, turned = draw.random() < 0.5, draw.random() < 0.5
-    order = languages[::-1] if turned else languages
-    return f" {SAME} ".join(world.sentence(fact, language, digit) for language in order)
 
 
 def tokenizer(world: World) -> PreTrainedTokenizerFast:

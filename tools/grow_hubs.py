@@ -1,0 +1,88 @@
+"""Grow every model of the table of `origins/grow-your-own-hub`, five seeds a cell, and write the table and its key.
+
+Run: `python tools/grow_hubs.py` (about forty minutes on two cores, a model on each; `--device cuda` on a GPU). Each
+training is kept as it goes, in the cache: what is killed goes on where it was, to the same numbers. A test grows one of
+them again, another one each day.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+import semhub_utils as sh
+from semhub_utils import cache, grow, world
+from semhub_utils.grow import Plan
+
+DATA = Path(sh.data.__file__).parent
+SEEDS = range(10, 15)  # those below were tried while the sizes and the steps were chosen
+SHARES, PARALLEL, WIDTHS = (0.5, 0.8, 0.95), (0.5, 0.0), (32, 128)
+
+
+def plans() -> list[Plan]:
+    """Every model of the table: shares, with and without parallel documents, swapped; then two other widths."""
+    cells = [
+        Plan(share, parallel, swapped)
+        for parallel in PARALLEL
+        for share in SHARES
+        for swapped in ((False, True) if share > 0.5 else (False,))
+    ]
+    cells += [Plan(width=width) for width in WIDTHS]
+    return [replace(cell, seed=seed) for cell in cells for seed in SEEDS]
+
+
+def key() -> str:
+    """Over the plans, the world and the growing; other code that is used is held by the cells that are grown again."""
+    return cache.key([asdict(plan) for plan in plans()], code=[Path(world.__file__), Path(grow.__file__)])
+
+
+def grown(plan: Plan, folder: Path, device: str = "cpu") -> pd.DataFrame:
+    """The rows of one model, made once; a training that was stopped goes on."""
+    # One thread each: such small models gain little by a second one, and another model gains all of it.
+    torch.set_num_threads(1)
+    name = cache.key(asdict(plan))
+    made = folder / f"{name}.csv"
+    if not made.is_file():
+        _, rows = grow.grow(plan, folder / f"{name}.pt", device, progress=False)
+        cache.write_text(made, rows.to_csv(index=False))
+        (folder / f"{name}.pt").unlink()
+    return pd.read_csv(made)
+
+
+def table(made: Iterable[tuple[Plan, pd.DataFrame]]) -> pd.DataFrame:
+    """One row for each model, step, language that is asked and layer, with a column for each measure."""
+    parts = []
+    for plan, rows in made:
+        wide = rows.pivot_table(index=["step", "asked", "layer"], columns="measure", values="value").reset_index()
+        told = {name: value for name, value in asdict(plan).items() if name not in ("blocks", "steps")}
+        parts.append(pd.concat([pd.DataFrame([told] * len(wide)), wide], axis=1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def main() -> None:
+    """Grow what is not grown yet, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help='such as "cuda"')
+    parser.add_argument("--jobs", type=int, default=2, help="models at once")
+    given = parser.parse_args()
+    folder = cache.root() / "grown" / key()
+    folder.mkdir(parents=True, exist_ok=True)
+    every = plans()
+    with ProcessPoolExecutor(given.jobs) as pool:
+        waiting = [pool.submit(grown, plan, folder, given.device) for plan in every]
+        for one in tqdm(as_completed(waiting), total=len(waiting), desc="models"):
+            one.result()
+    wide = table((plan, grown(plan, folder, given.device)) for plan in every)
+    cache.write_text(DATA / "grown.csv", wide.round(4).to_csv(index=False))
+    made = {"key": key(), "torch": torch.__version__, "device": given.device}
+    cache.write_text(DATA / "grown_key.json", json.dumps(made, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

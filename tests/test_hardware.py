@@ -9,7 +9,7 @@ import torch
 
 import semhub_utils as sh
 from semhub_utils import hardware, loading
-from semhub_utils.registry import EMBEDDED_TYPE, TOO_LARGE_FOR_FLOAT16
+from semhub_utils.registry import TOO_LARGE_FOR_FLOAT16
 
 
 @pytest.fixture
@@ -180,11 +180,10 @@ def test_the_numbers_are_those_that_the_device_computes_in(machine):
     machine(15.8)  # a T4
     assert hardware.precision("cuda:0", "qwen2") == torch.float16
     assert hardware.precision("auto", "gemma3_text") == torch.float32
-    # The embedded model is of a family whose states pass the largest float16; see the next test.
-    assert EMBEDDED_TYPE in TOO_LARGE_FOR_FLOAT16
 
 
 def test_states_of_the_embedded_model_do_not_fit_float16(embedded_lm):
+    assert embedded_lm.model.config.model_type in TOO_LARGE_FOR_FLOAT16
     largest = torch.finfo(torch.float16).max
     with sh.record(embedded_lm) as states:
         embedded_lm("The capital of France is")
@@ -204,7 +203,7 @@ def test_a_model_too_large_for_the_memory_is_refused_with_what_would_fit(machine
     # In 4 bit: 6.98 10^9 numbers of 4.5 bits and 1.05 10^9 of 32, and one GB beside; in 8 bit it would be 12.2.
     assert "quantize='4bit' (9.1 GB)" in str(error.value)
     assert "8bit" not in str(error.value)
-    assert "a smaller model (gemma-3-270m, bloom-560m, qwen2.5-0.5b, smollm2-135m)" in str(error.value)
+    assert "model (gemma-3-270m, bloom-560m, qwen2.5-0.5b, smollm2-135m-instruct, smollm2-135m)" in str(error.value)
     assert hardware.rounding(large, torch.float32, "cpu", "4bit") == "4bit"
     spare(monkeypatch, 0.5)
     with pytest.raises(RuntimeError, match=r"0\.5 GB are free\.$"):

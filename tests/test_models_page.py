@@ -67,6 +67,7 @@ CONFIGS = {
         **QWEN_SMALL, num_attention_heads=14, num_key_value_heads=2, tie_word_embeddings=True
     ),
     "qwen2.5-7b": lambda: transformers.Qwen2Config(**QWEN_LARGE, num_attention_heads=28, num_key_value_heads=4),
+    "smollm2-135m-instruct": lambda: transformers.LlamaConfig(**SMOL, num_attention_heads=9, num_key_value_heads=3),
     "smollm2-135m": lambda: transformers.LlamaConfig(**SMOL, num_attention_heads=9, num_key_value_heads=3),
     "llava-1.5-7b": lambda: transformers.LlavaConfig(
         vision_config={"model_type": "clip_vision_model", "vocab_size": 32000, **CLIP},

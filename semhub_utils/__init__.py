@@ -1,6 +1,6 @@
 """The thin module under The Semantic Hub: load a model, read its residual stream, change it, keep what was found."""
 
-from semhub_utils import data, picture_lens, results, stitched, theme
+from semhub_utils import data, dominance, picture_lens, results, stitched, theme
 from semhub_utils.explore import Explorer, explore
 from semhub_utils.hardware import chosen, models
 from semhub_utils.hooks import edit, record
@@ -30,6 +30,7 @@ __all__ = [
     "bootstrap",
     "chosen",
     "data",
+    "dominance",
     "edit",
     "explore",
     "flip_signs",

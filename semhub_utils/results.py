@@ -145,6 +145,18 @@ class Chapter:
         value = float(np.clip(np.mean(scores), low, high))
         return self.claim(name, value=value, low=float(low), high=float(high), n=len(scores), null=null)
 
+    def not_judged(self, name: str, why: str) -> None:
+        """Record that this run could not judge a claim, such as for want of a package; it neither held nor failed.
+
+        Raises:
+            KeyError: for a claim that claims.toml does not hold for this chapter.
+        """
+        if name not in self.claims:
+            raise KeyError(f"{name!r} is no claim of {self.chapter}: claims.toml has {', '.join(self.claims)}")
+        about = {"model": self._model, "revision": self._revision, "not_judged": why}
+        self.results = [r for r in self.results if r["name"] != name]
+        self.results.append({"name": name, "statement": self.claims[name].statement, "held": None} | about)
+
     def table(self) -> Styler:
         """The chapter's claims with what this run found, for the reader."""
         rows = pd.DataFrame([as_text(result) for result in self.results])
@@ -183,6 +195,9 @@ def this_run(lm: LanguageModel) -> dict:
 
 def as_text(result: dict) -> dict[str, str]:
     """One result as a reader sees it, a cell for each column of a table."""
+    if result["held"] is None:
+        empty = dict.fromkeys(("effect", "95% interval", "n", "control"), "")
+        return {"claim": result["statement"]} | empty | {"held": f"not judged: {result['not_judged']}"}
     digits = 3 if max(abs(result["low"]), abs(result["high"])) < 0.1 else 2  # a small difference of cosines
     return {
         "claim": result["statement"],
@@ -207,14 +222,18 @@ def read(chapter: str) -> list[dict]:
 
 
 def differences(chapter: str) -> list[str]:
-    """What a run found otherwise than claims.toml expects, a sentence each; an open claim never differs."""
+    """What a run found otherwise than claims.toml expects, a sentence each.
+
+    An open claim never differs, nor one that the run says it could not judge.
+    """
     found = {result["name"]: result["held"] for result in read(chapter)}
+    judged = {name: held for name, held in found.items() if held is not None}
     entries = claims(chapter).values()
     missing = [f"{c.id} was not measured: {c.statement}" for c in entries if c.id not in found]
     return missing + [
         f"{claim.id} was expected to {'hold' if claim.expected == 'holds' else 'fail'} and did not: {claim.statement}"
         for claim in entries
-        if claim.id in found and claim.expected != "open" and found[claim.id] != (claim.expected == "holds")
+        if claim.id in judged and claim.expected != "open" and judged[claim.id] != (claim.expected == "holds")
     ]
 
 

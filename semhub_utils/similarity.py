@@ -114,6 +114,24 @@ def item_scores(a: States, b: States, measure: str = "retrieval") -> Float[np.nd
     return torch.stack(columns, 1).numpy()
 
 
+def shuffled(a: States, b: States, times: int = 200, seed: int = 0) -> Float[np.ndarray, "times layers"]:
+    """The measure "centred" with the partners dealt out at random, at each layer: its null.
+
+    The same seed and number of items deal the same way, so that a mean over several pairs of forms has as its null the
+    mean of theirs, deal by deal.
+
+    Raises:
+        ValueError: as `similarity` does, and for no deals.
+    """
+    _check_pair(a, b)
+    if times < 1:
+        raise ValueError(f"times is {times}: deal at least once (200 give a steady 95% quantile)")
+    rng = np.random.default_rng(seed)
+    deals = torch.from_numpy(np.stack([rng.permutation(len(a)) for _ in range(times)]))
+    cosines = (_cosines(a, b, layer, centre=True) for layer in range(a.shape[1]))
+    return torch.stack([_under_shuffles(c, c, deals)["centred"] for c in cosines], 1).numpy()
+
+
 def pair_scores(
     a: States, b: Others, pairs: Bool[np.ndarray, "*kinds items others"], centre: bool = True
 ) -> Float[np.ndarray, "*kinds items layers"]:

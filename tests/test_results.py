@@ -360,3 +360,29 @@ def test_a_mean_is_recorded_with_its_interval(book, llama):
     assert (kept["value"], kept["low"], kept["high"]) == pytest.approx((np.mean(scores), low, high))
     assert (kept["n"], kept["null"]) == (6, 0.5)
     assert not found.mean("peak-in-the-middle", [0.1] * 7)  # one value only: the interval is a point
+
+
+def test_a_claim_that_could_not_be_judged_is_said_to_be_so_and_differs_from_nothing(book, llama):
+    found = Chapter("part/one", llama)
+    found.claim("english-first", value=0.1, low=-0.1, high=0.2, n=20, null=None)
+    found.not_judged("peak-in-the-middle", "a package is missing")
+    found.not_judged("who-knows", "a package is missing")
+    found.save()
+    assert results.differences("part/one") == []
+    kept = {result["name"]: result for result in results.read("part/one")}
+    assert kept["peak-in-the-middle"]["held"] is None
+    assert kept["peak-in-the-middle"]["not_judged"] == "a package is missing"
+    assert results.as_text(kept["peak-in-the-middle"]) | {"claim": ""} == dict.fromkeys(TABLE, "") | {
+        "held": "not judged: a package is missing"
+    }
+    assert "not judged: a package is missing" in found.table().to_html()
+    with pytest.raises(KeyError, match="'nothing' is no claim of part/one"):
+        found.not_judged("nothing", "a package is missing")
+
+
+def test_a_claim_is_judged_after_all_once_it_is_measured(book, llama):
+    found = Chapter("part/one", llama)
+    found.not_judged("peak-in-the-middle", "not yet")
+    measure(found)
+    assert {result["name"]: result["held"] for result in found.results}["peak-in-the-middle"] is True
+    assert len(found.results) == 3

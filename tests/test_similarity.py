@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import semhub_utils as sh
 from semhub_utils.resampling import draw_weights
-from semhub_utils.similarity import MEASURES, _layers, _measures, _under_shuffles
+from semhub_utils.similarity import MEASURES, _layers, _measures, _under_shuffles, shuffled
 
 SIZES = {"n": st.integers(2, 7), "layers": st.integers(1, 3), "d": st.integers(1, 6), "seed": st.integers(0, 10**6)}
 CLOSE = {"rtol": 0, "atol": 1e-9}
@@ -318,3 +318,19 @@ def test_states_that_carry_a_gradient_or_are_no_tensors():
     assert np.array_equal(sh.item_scores(a.requires_grad_(), b), sh.item_scores(a.detach(), b))
     with pytest.raises(ValueError, match="2 items are too few for an interval from 1 samples"):
         sh.similarity(a.detach()[:2], b[:2], samples=1, seed=3)
+
+
+def test_the_null_of_one_measure_is_that_measure_on_partners_dealt_anew():
+    a, b = planted(n=7, spread=0.5)
+    deals = np.random.default_rng(3)
+    for found in shuffled(a, b, times=4, seed=3):
+        dealt = b[torch.from_numpy(deals.permutation(7))]
+        assert np.allclose(found, sh.item_scores(a, dealt, "centred").mean(0), **CLOSE)
+
+
+def test_pairs_of_forms_are_dealt_alike_so_that_the_null_of_their_mean_is_the_mean_of_their_nulls():
+    a, b = planted(n=12)
+    assert np.array_equal(shuffled(a, b, times=5, seed=1), shuffled(a, b, times=5, seed=1))
+    assert not np.array_equal(shuffled(a, b, times=5, seed=1), shuffled(a, b, times=5, seed=2))
+    with pytest.raises(ValueError, match="times is 0: deal at least once"):
+        shuffled(a, b, times=0)

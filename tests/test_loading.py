@@ -189,7 +189,7 @@ def test_an_unknown_quantize_is_named():
 
 
 def test_the_embedded_model_has_one_revision():
-    with pytest.raises(ValueError, match="revision is 'v2': the embedded model has one"):
+    with pytest.raises(ValueError, match="revision is 'v2': gemma-3-270m has one"):
         sh.load(revision="v2")
 
 

@@ -33,12 +33,12 @@ def book(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_chapter(book, *cells):
+def write_chapter(book, *cells, name="one"):
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_markdown_cell("# One"), *map(nbformat.v4.new_code_cell, cells)],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
     )
-    nbformat.write(notebook, book / "book" / "part" / "one.ipynb")
+    nbformat.write(notebook, book / "book" / "part" / f"{name}.ipynb")
 
 
 RESULT = "import pathlib; p = pathlib.Path('../../_build/results/part/one.json'); p.parent.mkdir(parents=True, exist_ok=True); p.write_text('[]')"  # noqa: E501
@@ -100,6 +100,73 @@ def test_a_failing_chapter_does_not_replace_an_earlier_good_copy(book):
     with pytest.raises(build_book.ChapterError, match="ZeroDivisionError"):
         build_book.execute("part/one")
     assert (book / "_build" / "executed" / "part" / "one.ipynb").read_bytes() == good
+
+
+@pytest.fixture
+def reader(book):
+    """The small book with a last chapter that reads what the first one found, and says so in its copy."""
+    toc = (book / "_toc.yml").read_text()
+    (book / "_toc.yml").write_text(f"{toc}      - file: part/last\n")
+    write_chapter(book, RESULT)
+    read = (
+        "import json, os, pathlib\n"
+        "path = pathlib.Path(os.environ['SEMHUB_RESULTS'], 'part', 'one.json')\n"
+        "print(json.loads(path.read_text()) if path.exists() else 'not run')  # as sh.results.read() does\n"
+        "own = path.with_name('last.json')\n"
+        "own.parent.mkdir(parents=True, exist_ok=True)\n"
+        "own.write_text('[]')"
+    )
+    write_chapter(book, read, name="last")
+    return book
+
+
+def said(path):
+    return nbformat.read(path, as_version=4).cells[1].outputs[0].text.strip()
+
+
+def test_a_chapter_that_reads_results_runs_again_when_they_change_and_only_then(reader):
+    assert said(build_book.execute("part/last")) == "not run"
+    build_book.execute("part/one")
+    first = build_book.execute("part/last")
+    assert said(first) == "[]"
+    before = first.read_bytes()
+    assert build_book.execute("part/last").read_bytes() == before
+    one = build_book.results_folder() / "part" / "one.json"
+    one.write_text('["new"]')
+    assert said(build_book.execute("part/last")) == "['new']"
+    (build_book.results_folder() / "part" / "elsewhere.json").write_text("[]")  # of no chapter
+    last = build_book.execute("part/last").read_bytes()
+    assert build_book.execute("part/last").read_bytes() == last
+    one.unlink()
+    assert said(build_book.execute("part/last")) == "not run"
+
+
+def test_results_of_a_run_with_parameters_are_those_that_such_a_run_reads(reader):
+    plain, other = build_book.chapter_key("part/last"), build_book.chapter_key("part/last", seed=7)
+    build_book.execute("part/one")
+    assert build_book.chapter_key("part/last") != plain
+    assert build_book.chapter_key("part/last", seed=7) == other
+
+
+def test_a_chapter_that_reads_no_results_does_not_hang_on_them(reader):
+    before = build_book.chapter_key("part/one")
+    build_book.execute("part/last")
+    assert build_book.chapter_key("part/one") == before
+
+
+def test_chapters_run_in_the_order_of_the_book_however_they_are_named(reader, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["build_book.py", "part/last", "part/one"])
+    assert build_book.main() == 0
+    assert said(build_book.EXECUTED / "part" / "last.ipynb") == "[]"
+
+
+def test_a_chapter_of_the_book_that_reads_results_stands_after_those_it_reads():
+    there = build_book.chapters()
+    for chapter in filter(build_book.reads_results, there):
+        source = (build_book.BOOK / f"{chapter}.ipynb").read_text(encoding="utf-8")
+        read = [name for name in there if f'\\"{name}\\", ' in source]
+        assert read, "it reads no chapter of the book"
+        assert max(map(there.index, read)) < there.index(chapter)
 
 
 def test_an_unknown_chapter_is_named_with_those_there_are(book, monkeypatch, capsys):

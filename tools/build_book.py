@@ -81,12 +81,27 @@ def chapters() -> list[str]:
     return [page for page in pages() if (BOOK / f"{page}.ipynb").is_file()]
 
 
-def chapter_key(chapter: str) -> str:
-    """What decides a chapter's outputs: its notebook, the module, the claims, the model and the packages."""
+def chapter_key(chapter: str, **parameters: object) -> str:
+    """What decides a chapter's outputs: its notebook, the module, the claims, the model and the packages.
+
+    And, for a notebook that reads what other chapters found, their results as they are now.
+    """
     kinds = ("*.py", "*.tsv", "*.csv", "*.json", "*.safetensors")
     module = [path for kind in kinds for path in (ROOT / "semhub_utils").rglob(kind)]
     files = [BOOK / f"{chapter}.ipynb", BOOK / "claims.toml", ROOT / "constraints.txt", *module]
-    return cache.key({"chapter": chapter, "check": _CHECK}, code=files, model=embedded.SHA256)
+    content = {"chapter": chapter, "check": _CHECK, "reads": []}
+    if reads_results(chapter):
+        there = chapters()
+        saved = {name: results_folder(**parameters) / f"{name}.json" for name in there[: there.index(chapter)]}
+        content["reads"] = [name for name, path in saved.items() if path.is_file()]
+        files += [saved[name] for name in content["reads"]]
+    return cache.key(content, code=files, model=embedded.SHA256)
+
+
+def reads_results(chapter: str) -> bool:
+    """Whether a notebook reads what other chapters found: it must then stand after them, and run after them."""
+    cells = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells
+    return any("results.read(" in cell.source for cell in cells if cell.cell_type == "code")
 
 
 def execute(chapter: str, **parameters: object) -> Path:
@@ -102,7 +117,7 @@ def execute(chapter: str, **parameters: object) -> Path:
     unknown = parameters.keys() - papermill.inspect_notebook(str(BOOK / f"{chapter}.ipynb")) if parameters else None
     if unknown:
         raise ChapterError(f"{chapter} has no parameter {', '.join(sorted(unknown))}: see its parameters cell")
-    name, key = f"{chapter}{_suffix(parameters)}", chapter_key(chapter)
+    name, key = f"{chapter}{_suffix(parameters)}", chapter_key(chapter, **parameters)
     target = EXECUTED / f"{name}.ipynb"
     made = nbformat.read(target, as_version=4).metadata.get("semhub", {}) if target.is_file() else {}
     if made.get("key") == key and made.get("results") == _results_key(chapter, parameters) is not None:
@@ -301,7 +316,8 @@ def main() -> int:
     if unknown := [name for name in named if name not in chapters()]:
         parser.error(f"no chapter is called {unknown[0]!r}; there are {', '.join(chapters())}")
     try:
-        for chapter in named:
+        # In the order of the book, however they were named: a chapter may read the results of those before it.
+        for chapter in (name for name in chapters() if name in named):
             execute(chapter)
         if not named:
             if not address.launch(address.address()):

@@ -1,6 +1,6 @@
 """The thin module under The Semantic Hub: load a model, read its residual stream, change it, keep what was found."""
 
-from semhub_utils import data, dominance, picture_lens, results, stitched, theme
+from semhub_utils import data, dominance, grow, picture_lens, results, stitched, theme, world
 from semhub_utils.explore import Explorer, explore
 from semhub_utils.hardware import chosen, models
 from semhub_utils.hooks import edit, record
@@ -34,6 +34,7 @@ __all__ = [
     "edit",
     "explore",
     "flip_signs",
+    "grow",
     "hidden_states",
     "holm",
     "identify",
@@ -63,4 +64,5 @@ __all__ = [
     "sweep",
     "theme",
     "top_tokens",
+    "world",
 ]

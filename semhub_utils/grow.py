@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -80,7 +81,8 @@ def new_model(plan: Plan) -> LanguageModel:
         eos_token_id=None,
     )
     model = LlamaForCausalLM(config).eval()
-    return LanguageModel(model, world.tokenizer(plan.world), ModelSpec("grown", "this chapter"))
+    spec = ModelSpec("grown", "from nothing", f"plan:{cache.key(asdict(plan))}")
+    return LanguageModel(model, world.tokenizer(plan.world), spec)
 
 
 def batch(plan: Plan, step: int) -> Int[Tensor, "documents tokens"]:
@@ -152,6 +154,27 @@ def grow(
                 _keep(keep, plan, lm, optimizer, step + 1, pd.concat(frames))
     lm.model.eval().cpu()
     return lm, pd.concat(frames, ignore_index=True)
+
+
+def weights(plan: Plan) -> Path:
+    """Where the weights of a grown model are, if they come with the book."""
+    return Path(__file__).parent / "weights" / f"grown-{cache.key(asdict(plan))}.safetensors"
+
+
+def load(plan: Plan) -> LanguageModel:
+    """One of the models whose weights come with the book: the usual plan, and the same with the languages swapped.
+
+    Raises:
+        FileNotFoundError: for another plan.
+    """
+    path = weights(plan)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights of {plan} come with the book: grow it, with `grow(plan)`")
+    lm = new_model(plan)
+    found = {name: value.float() for name, value in load_file(path).items()}
+    # The unembedding is the embedding, and so not in the file.
+    lm.model.load_state_dict(found | {"lm_head.weight": found["model.embed_tokens.weight"]})
+    return lm
 
 
 def _kept(path: Path, plan: Plan, device: str) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def test_the_page_has_the_rows_that_are_kept():
     page = rehearse.PAGE.read_text(encoding="utf-8")
     assert "<!-- rehearsal -->" in page
     assert rehearse.written(page, rows) == page
-    assert rows.keys() == set(build_book.chapters())
+    assert rows.keys() == set(rehearse.chapters())
     for chapter, row in rows.items():
         assert row["how"] in ("measured", "computed")
         assert row["like"] == rehearse.LIKE[rehearse.takes(chapter)]

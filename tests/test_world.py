@@ -132,7 +132,10 @@ def test_the_same_step_gives_the_same_texts_and_another_others(made):
     assert one == again != other
 
 
-@pytest.mark.parametrize(("share", "parallel", "sentences"), [(0.4, 0.0, 8), (1.0, 0.0, 8), (0.8, 1.5, 8), (0.8, 0.0, 6)])
+WRONG = [(0.4, 0.0, 8), (1.0, 0.0, 8), (0.8, 1.5, 8), (0.8, 0.0, 6)]
+
+
+@pytest.mark.parametrize(("share", "parallel", "sentences"), WRONG)
 def test_what_cannot_be_said_is_refused(made, share, parallel, sentences):
     with pytest.raises(ValueError, match=r"share is|sentences is"):
         world.documents(made, share, parallel, 1, sentences, 0, 0)

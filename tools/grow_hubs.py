@@ -14,15 +14,17 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from safetensors.torch import save
 from tqdm import tqdm
 
 import semhub_utils as sh
-from semhub_utils import cache, grow, world
+from semhub_utils import cache, grow
 from semhub_utils.grow import Plan
 
 DATA = Path(sh.data.__file__).parent
 SEEDS = range(10, 15)  # those below were tried while the sizes and the steps were chosen
 SHARES, PARALLEL, WIDTHS = (0.5, 0.8, 0.95), (0.5, 0.0), (32, 128)
+WITH_WEIGHTS = (Plan(), Plan(swapped=True))  # for the chapter that asks which language dominates
 
 
 def plans() -> list[Plan]:
@@ -38,18 +40,22 @@ def plans() -> list[Plan]:
 
 
 def key() -> str:
-    """Over the plans, the world and the growing; other code that is used is held by the cells that are grown again."""
-    return cache.key([asdict(plan) for plan in plans()], code=[Path(world.__file__), Path(grow.__file__)])
+    """Over plans, first texts of each cell and settings; the code is held by the models that are grown again."""
+    texts = [grow.batch(plan, 0).tolist() for plan in plans() if plan.seed == SEEDS[0]]
+    settings = [grow.DOCUMENTS, grow.SENTENCES, grow.RATE, grow.WARM_UP, grow.DECAY]
+    return cache.key([[asdict(plan) for plan in plans()], texts, settings])
 
 
 def grown(plan: Plan, folder: Path, device: str = "cpu") -> pd.DataFrame:
-    """The rows of one model, made once; a training that was stopped goes on."""
+    """The rows of one model, made once; a training that was stopped goes on. Its weights are kept beside, in 16 bit."""
     # One thread each: such small models gain little by a second one, and another model gains all of it.
     torch.set_num_threads(1)
     name = cache.key(asdict(plan))
-    made = folder / f"{name}.csv"
-    if not made.is_file():
-        _, rows = grow.grow(plan, folder / f"{name}.pt", device, progress=False)
+    made, kept = folder / f"{name}.csv", folder / f"{name}.safetensors"
+    if not made.is_file() or (plan in WITH_WEIGHTS and not kept.is_file()):
+        lm, rows = grow.grow(plan, folder / f"{name}.pt", device, progress=False)
+        halves = {name: value.half() for name, value in lm.model.state_dict().items() if name != "lm_head.weight"}
+        cache.write_bytes(kept, save(halves))
         cache.write_text(made, rows.to_csv(index=False))
         (folder / f"{name}.pt").unlink()
     return pd.read_csv(made)
@@ -80,6 +86,8 @@ def main() -> None:
             one.result()
     wide = table((plan, grown(plan, folder, given.device)) for plan in every)
     cache.write_text(DATA / "grown.csv", wide.round(4).to_csv(index=False))
+    for plan in WITH_WEIGHTS:
+        cache.write_bytes(grow.weights(plan), (folder / grow.weights(plan).name.removeprefix("grown-")).read_bytes())
     made = {"key": key(), "torch": torch.__version__, "device": given.device}
     cache.write_text(DATA / "grown_key.json", json.dumps(made, indent=1) + "\n")
 

@@ -60,6 +60,23 @@ def projector_ranks(kind: str = "image") -> pd.DataFrame:
     return _read(f"{_projector_kind(kind)}_projector_ranks.csv")
 
 
+def grown_table() -> pd.DataFrame:
+    """What was measured of the models that `tools/grow_hubs.py` grew, five seeds a cell.
+
+    Returns:
+        A row for each model (`share`, `parallel`, `swapped`, `width`, `seed`: see `grow.Plan`), training `step` and row
+        of `grow.measure`: `measure`, the language that is `asked` in, `layer` and `value`.
+    """
+    wide = _read("grown.csv")
+    model = ["share", "parallel", "swapped", "width", "seed", "step", "asked", "layer"]
+    return wide.melt(model, var_name="measure", value_name="value").dropna(ignore_index=True)
+
+
+def grown_by() -> dict:
+    """What made that table: the `key` over plans, texts and settings, the version of torch, the device."""
+    return json.loads(files("semhub_utils.data").joinpath("grown_key.json").read_text(encoding="utf-8"))
+
+
 def _projector_kind(kind: str) -> str:
     if kind not in ("image", "audio"):
         raise ValueError(f"kind is {kind!r}: there are projectors of image and audio")

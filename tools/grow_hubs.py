@@ -1,6 +1,6 @@
 """Grow every model of the table of `origins/grow-your-own-hub`, five seeds a cell, and write the table and its key.
 
-Run: `python tools/grow_hubs.py` (about forty minutes on two cores, a model on each; `--device cuda` on a GPU). Each
+Run: `python tools/grow_hubs.py` (about three quarters of an hour on two cores, a model on each; `--device cuda` on a GPU). Each
 training is kept as it goes, in the cache: what is killed goes on where it was, to the same numbers. A test grows one of
 them again, another one each day.
 """
@@ -23,19 +23,19 @@ from semhub_utils.grow import Plan
 
 DATA = Path(sh.data.__file__).parent
 SEEDS = range(10, 15)  # those below were tried while the sizes and the steps were chosen
-SHARES, PARALLEL, WIDTHS = (0.5, 0.8, 0.95), (0.5, 0.0), (32, 128)
+SHARES, PARALLEL, WIDTHS, LONGER = (0.5, 0.8, 0.95), (0.5, 0.0), (32, 128), 4800
 WITH_WEIGHTS = (Plan(), Plan(swapped=True))  # for the chapter that asks which language dominates
 
 
 def plans() -> list[Plan]:
-    """Every model of the table: shares, with and without parallel documents, swapped; then two other widths."""
+    """Every model of the table: shares, with and without parallel documents, swapped; two other widths; more steps."""
     cells = [
         Plan(share, parallel, swapped)
         for parallel in PARALLEL
         for share in SHARES
         for swapped in ((False, True) if share > 0.5 else (False,))
     ]
-    cells += [Plan(width=width) for width in WIDTHS]
+    cells += [*(Plan(width=width) for width in WIDTHS), Plan(steps=LONGER)]
     return [replace(cell, seed=seed) for cell in cells for seed in SEEDS]
 
 
@@ -66,7 +66,7 @@ def table(made: Iterable[tuple[Plan, pd.DataFrame]]) -> pd.DataFrame:
     parts = []
     for plan, rows in made:
         wide = rows.pivot_table(index=["step", "asked", "layer"], columns="measure", values="value").reset_index()
-        told = {name: value for name, value in asdict(plan).items() if name not in ("blocks", "steps")}
+        told = {name: value for name, value in asdict(plan).items() if name != "blocks"}
         parts.append(pd.concat([pd.DataFrame([told] * len(wide)), wide], axis=1))
     return pd.concat(parts, ignore_index=True)
 

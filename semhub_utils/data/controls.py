@@ -64,11 +64,11 @@ def grown_table() -> pd.DataFrame:
     """What was measured of the models that `tools/grow_hubs.py` grew, five seeds a cell.
 
     Returns:
-        A row for each model (`share`, `parallel`, `swapped`, `width`, `seed`: see `grow.Plan`), training `step` and row
-        of `grow.measure`: `measure`, the language that is `asked` in, `layer` and `value`.
+        A row for each model (`share`, `parallel`, `swapped`, `width`, `steps`, `seed`: see `grow.Plan`), training `step`
+        and row of `grow.measure`: `measure`, the language that is `asked` in, `layer` and `value`.
     """
     wide = _read("grown.csv")
-    model = ["share", "parallel", "swapped", "width", "seed", "step", "asked", "layer"]
+    model = ["share", "parallel", "swapped", "width", "steps", "seed", "step", "asked", "layer"]
     return wide.melt(model, var_name="measure", value_name="value").dropna(ignore_index=True)
 
 

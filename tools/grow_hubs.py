@@ -1,8 +1,8 @@
 """Grow every model of the table of `origins/grow-your-own-hub`, five seeds a cell, and write the table and its key.
 
-Run: `python tools/grow_hubs.py` (about three quarters of an hour on two cores, a model on each; `--device cuda` on a GPU). Each
-training is kept as it goes, in the cache: what is killed goes on where it was, to the same numbers. A test grows one of
-them again, another one each day.
+Run: `python tools/grow_hubs.py` (about three quarters of an hour on two cores, a model on each; `--device cuda` on a
+GPU). Each training is kept as it goes, in the cache: what is killed goes on where it was, to the same numbers. A test
+grows one of them again, another one each day.
 """
 
 import argparse

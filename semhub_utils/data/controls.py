@@ -64,8 +64,8 @@ def grown_table() -> pd.DataFrame:
     """What was measured of the models that `tools/grow_hubs.py` grew, five seeds a cell.
 
     Returns:
-        A row for each model (`share`, `parallel`, `swapped`, `width`, `steps`, `seed`: see `grow.Plan`), training `step`
-        and row of `grow.measure`: `measure`, the language that is `asked` in, `layer` and `value`.
+        A row for each model (`share`, `parallel`, `swapped`, `width`, `steps`, `seed`: see `grow.Plan`), each `step` at
+        which it was measured and each row of `grow.measure`: `measure`, the language `asked` in, `layer` and `value`.
     """
     wide = _read("grown.csv")
     model = ["share", "parallel", "swapped", "width", "steps", "seed", "step", "asked", "layer"]

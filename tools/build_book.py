@@ -53,16 +53,17 @@ _ENVIRONMENT = {
 }
 
 
-# Runs last in each chapter and is not kept: the live controls must show what the page shows.
+# Runs last in each chapter and is not kept: the live controls must show what the page shows. Its names are its own,
+# since an explorer's function finds the chapter's by name when it is called.
 _CHECK = """
-import json
-import sys
+import json as _json
+import sys as _sys
 
-module = sys.modules.get("semhub_utils")
-made = [value for value in list(Out.values()) if module and isinstance(value, module.Explorer)]
-names = [one.name for one in made]
-assert len(set(names)) == len(names), f"two explorers have one name: {names}; rename a function"
-print("explorers:" + json.dumps({one.name: one.verify() for one in made}))
+_module = _sys.modules.get("semhub_utils")
+_made = [value for value in list(Out.values()) if _module and isinstance(value, _module.Explorer)]
+_names = [one.name for one in _made]
+assert len(set(_names)) == len(_names), f"two explorers have one name: {_names}; rename a function"
+print("explorers:" + _json.dumps({one.name: one.verify() for one in _made}))
 """
 
 

@@ -29,7 +29,7 @@ WITH_WEIGHTS = (Plan(), Plan(swapped=True))  # for the chapter that asks which l
 
 
 def plans() -> list[Plan]:
-    """Every model of the table: shares, with and without parallel documents, swapped; two widths; more steps; fresh seeds."""
+    """Every model of the table: shares, parallel or not, swapped; two widths; more steps; fresh seeds."""
     cells = [
         Plan(share, parallel, swapped)
         for parallel in PARALLEL

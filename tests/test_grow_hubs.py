@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import grow_hubs as tool
 from semhub_utils import grow
@@ -113,10 +112,3 @@ def test_the_table_carries_every_value(small):
     one, other = (frame.set_index(index)["value"].sort_index() for frame in (rows, long))
     assert np.array_equal(one.to_numpy(), other.to_numpy())
     assert one.index.equals(other.index)
-
-
-@pytest.fixture(autouse=True)
-def threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)

@@ -50,8 +50,6 @@ def key() -> str:
 
 def grown(plan: Plan, folder: Path, device: str = "cpu") -> pd.DataFrame:
     """The rows of one model, made once; a training that was stopped goes on. Its weights are kept beside, in 16 bit."""
-    # One thread each: such small models gain little by a second one, and another model gains all of it.
-    torch.set_num_threads(1)
     name = cache.key(asdict(plan))
     made, kept = folder / f"{name}.csv", folder / f"{name}.safetensors"
     if not made.is_file() or (plan in WITH_WEIGHTS and not kept.is_file()):

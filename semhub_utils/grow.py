@@ -144,7 +144,9 @@ def _grow(plan: Plan, keep: Path | None, device: str, progress: bool) -> tuple[L
         done, frames = kept["step"], [pd.DataFrame(kept["rows"])]
     checks = {round(plan.steps * number / _CHECKS) for number in range(1, _CHECKS + 1)}
     lm.model.train()
-    steps = tqdm(range(done, plan.steps), desc="training", unit="step", disable=not progress or None, leave=False)
+    # Without `disable`, so that TQDM_DISABLE, as the build sets it, decides.
+    hidden = {} if progress else {"disable": True}
+    steps = tqdm(range(done, plan.steps), desc="training", unit="step", leave=False, **hidden)
     for step in steps:
         for group in optimizer.param_groups:
             group["lr"] = rate(plan, step)

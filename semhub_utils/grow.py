@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import pickle
 import random
 from collections.abc import Iterator
@@ -144,9 +145,9 @@ def _grow(plan: Plan, keep: Path | None, device: str, progress: bool) -> tuple[L
         done, frames = kept["step"], [pd.DataFrame(kept["rows"])]
     checks = {round(plan.steps * number / _CHECKS) for number in range(1, _CHECKS + 1)}
     lm.model.train()
-    # Without `disable`, so that TQDM_DISABLE, as the build sets it, decides.
-    hidden = {} if progress else {"disable": True}
-    steps = tqdm(range(done, plan.steps), desc="training", unit="step", leave=False, **hidden)
+    # In a notebook tqdm itself does not look there.
+    hidden = not progress or bool(os.environ.get("TQDM_DISABLE"))
+    steps = tqdm(range(done, plan.steps), desc="training", unit="step", leave=False, disable=hidden)
     for step in steps:
         for group in optimizer.param_groups:
             group["lr"] = rate(plan, step)

@@ -19,7 +19,7 @@ def book(tmp_path, monkeypatch):
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nparts:\n  - caption: Part\n    chapters:\n      - file: part/one\n"
     )
-    monkeypatch.setattr(build_book.embedded, "path", lambda: None)
+    monkeypatch.setattr(build_book.embedded, "path", lambda *package: None)
     for name, value in {
         "ROOT": tmp_path,
         "BOOK": tmp_path / "book",

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import nbformat
@@ -124,6 +124,8 @@ def execute(chapter: str, **parameters: object) -> Path:
     if made.get("key") == key and made.get("results") == _results_key(chapter, parameters) is not None:
         return target
     embedded.path()  # converted here if it must be, so that no chapter's time and output hold it
+    with suppress(ModuleNotFoundError):  # the chapter that wants the control does without it, and says so
+        embedded.path(embedded.CONTROL_PACKAGE)
     running = BUILD / "running" / f"{name}.ipynb"
     running.parent.mkdir(parents=True, exist_ok=True)
     print(f"running {name} ...", flush=True)

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 import transformers
+from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -15,6 +16,9 @@ from semhub_utils import embedded
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # On a busy machine the threads of an operation this small wait for each other a hundred times longer than they work.
 torch.set_num_threads(1)
+# Nor does its speed decide whether a test passes.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 CORPUS = [
     "The quick brown fox jumps over the lazy dog. The dog and the cat see a bird in the water.",
